@@ -2,10 +2,15 @@
 package retrieval
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"log/slog"
+	"strings"
+	"time"
+	"unicode/utf8"
 
 	"github.com/footnote-rag/footnote/store"
 	"github.com/footnote-rag/footnote/workersai"
@@ -16,25 +21,128 @@ var ErrInvalidQuestion = errors.New("invalid question")
 
 // Config wires the service. Zero fields mean the documented default.
 type Config struct {
-	Store      *store.Store
-	Models     *workersai.Client
-	EmbedModel string // default @cf/baai/bge-base-en-v1.5; must be the collection's
-	Pooling    string
-	ChatModel  string // default @cf/meta/llama-3.1-8b-instruct
-	ChatStrength string // "small" (asked for 1-3 plain sentences, no marks) or "capable" (asked to cite); default capable
-	ContextWindow int  // tokens; default 7968
-	MaxTokens  int    // of an answer; default 512
-	Threshold  float64 // default chosen by measurement
-	QueryPrefix string // prepended to questions before embedding (bge family); default by model
-	EmbedPerMinute, ChatPerMinute int
-	Logger     *slog.Logger
+	Store          *store.Store      // required
+	Models         *workersai.Client // required
+	EmbedModel     string            // default @cf/baai/bge-base-en-v1.5; must be the collection's
+	Pooling        string            // default "cls" for the bge family, else the client's
+	ChatModel      string            // default @cf/meta/llama-3.1-8b-instruct
+	ChatStrength   string            // Small or Capable; default Capable
+	ContextWindow  int               // tokens; default 7968
+	MaxTokens      int               // of an answer; default 512, for a small model 160
+	Threshold      float64           // of the evidence score, 0..1; negative refuses nothing; default 0.40, by measurement
+	QueryPrefix    string            // prepended to questions before embedding; default by model; NoPrefix for none
+	EmbedPerMinute int               // provider budget; 0: none
+	ChatPerMinute  int               // provider budget; 0: none
+	Provider       string            // names the budget shared with ingest; default "workersai"
+	Extractive     bool              // answer with quoted sentences, without a chat model
+	Logger         *slog.Logger      // default slog.Default()
 }
 
+// NoPrefix as QueryPrefix embeds questions as they are.
+const NoPrefix = "\x00none"
+
+const (
+	defaultLimit    = 10
+	defaultPassages = 8
+	// maxQuestionBytes: a longer question is a document; models and Postgres would refuse it later and less clearly.
+	maxQuestionBytes = 8 << 10
+	// bgePrefix is what the English bge models were trained to see before a query (model card of BAAI/bge-base-en-v1.5).
+	bgePrefix = "Represent this sentence for searching relevant passages: "
+)
+
 // Service is safe for concurrent use.
-type Service struct{}
+type Service struct {
+	cfg         Config
+	store       library
+	models      models
+	embedBudget budget
+	chatBudget  budget
+	vectors     *vectorCache
+}
+
+// library is what retrieval needs of the store.
+type library interface {
+	Collection(ctx context.Context, name string) (store.Collection, error)
+	Search(ctx context.Context, q store.SearchQuery) ([]store.Passage, error)
+	DocumentText(ctx context.Context, id string) (string, error)
+}
+
+// models is what retrieval needs of the model service.
+type models interface {
+	Embed(ctx context.Context, r workersai.EmbedRequest) (*workersai.EmbedResponse, error)
+	ChatStream(ctx context.Context, r workersai.ChatRequest) iter.Seq2[workersai.ChatEvent, error]
+}
+
+// budget is a provider's rate limit.
+type budget interface {
+	Wait(ctx context.Context, urgent bool) error
+	Pause(ctx context.Context, until time.Time) error
+}
 
 // New checks the config.
-func New(cfg Config) (*Service, error) { return nil, errors.New("retrieval: not built yet") }
+func New(cfg Config) (*Service, error) {
+	if cfg.Store == nil || cfg.Models == nil {
+		return nil, errors.New("retrieval: Config.Store and Config.Models are required")
+	}
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	return &Service{cfg: cfg, store: cfg.Store, models: cfg.Models, vectors: newVectorCache(),
+		embedBudget: cfg.Store.Budget(store.BudgetConfig{Provider: cfg.Provider, Kind: "embed", PerMinute: cfg.EmbedPerMinute}),
+		chatBudget:  cfg.Store.Budget(store.BudgetConfig{Provider: cfg.Provider, Kind: "chat", PerMinute: cfg.ChatPerMinute}),
+	}, nil
+}
+
+func (cfg Config) withDefaults() (Config, error) {
+	cfg.EmbedModel = cmp.Or(cfg.EmbedModel, "@cf/baai/bge-base-en-v1.5")
+	cfg.ChatModel = cmp.Or(cfg.ChatModel, "@cf/meta/llama-3.1-8b-instruct")
+	cfg.ChatStrength = cmp.Or(cfg.ChatStrength, Capable)
+	cfg.ContextWindow = cmp.Or(cfg.ContextWindow, 7968)
+	cfg.Threshold = cmp.Or(cfg.Threshold, defaultThreshold)
+	cfg.Provider = cmp.Or(cfg.Provider, "workersai")
+	if cfg.MaxTokens == 0 {
+		cfg.MaxTokens = 512
+		if cfg.ChatStrength == Small {
+			cfg.MaxTokens = 160
+		}
+	}
+	bge := strings.Contains(cfg.EmbedModel, "bge-") && strings.Contains(cfg.EmbedModel, "-en")
+	if cfg.QueryPrefix == "" && bge {
+		cfg.QueryPrefix = bgePrefix
+	}
+	if cfg.QueryPrefix == NoPrefix {
+		cfg.QueryPrefix = ""
+	}
+	if cfg.Pooling == "" && bge {
+		cfg.Pooling = "cls"
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.Default()
+	}
+	if cfg.ChatStrength != Small && cfg.ChatStrength != Capable {
+		return cfg, fmt.Errorf("retrieval: chat strength %q: must be %q or %q", cfg.ChatStrength, Small, Capable)
+	}
+	if cfg.MaxTokens < 1 || cfg.ContextWindow-cfg.MaxTokens < 256 {
+		return cfg, fmt.Errorf("retrieval: context window %d with answers of %d tokens leaves no room for passages", cfg.ContextWindow, cfg.MaxTokens)
+	}
+	return cfg, nil
+}
+
+// checkQuestion refuses what no part behind could handle.
+func checkQuestion(q string) error {
+	switch {
+	case strings.TrimSpace(q) == "":
+		return fmt.Errorf("%w: it is empty", ErrInvalidQuestion)
+	case len(q) > maxQuestionBytes:
+		return fmt.Errorf("%w: it has %d bytes, at most %d are allowed", ErrInvalidQuestion, len(q), maxQuestionBytes)
+	case !utf8.ValidString(q):
+		return fmt.Errorf("%w: it is not valid UTF-8", ErrInvalidQuestion)
+	case strings.ContainsRune(q, 0):
+		return fmt.Errorf("%w: it contains a NUL character", ErrInvalidQuestion)
+	}
+	return nil
+}
 
 // SearchRequest asks for passages.
 type SearchRequest struct {
@@ -55,11 +163,7 @@ type SearchTimings struct {
 type SearchResult struct {
 	Passages []store.Passage
 	Timings  SearchTimings
-}
-
-// Search embeds the query and returns the best passages. If the embedding provider is down, lexical results with Degraded set.
-func (s *Service) Search(ctx context.Context, r SearchRequest) (SearchResult, error) {
-	return SearchResult{}, nil
+	Degraded bool // the embedding provider is down: these were found by words alone
 }
 
 // Question asks for an answer.
@@ -68,9 +172,10 @@ type Question struct {
 	Question   string
 	Messages   []workersai.Message // earlier turns, oldest first
 	Filter     store.Filter
-	Limit      int // passages; default 8
+	Limit      int  // passages; default 8
 	Strict     bool // drop unsupported sentences
 	Mode       store.Mode
+	Extractive bool // answer with quoted sentences, without a chat model
 }
 
 // Event is one of the types below, in this order: Sources, then Delta and Citation mixed, then Done. A failure is the
@@ -80,6 +185,7 @@ type Event interface{ event() }
 // Sources comes first, before the model is called.
 type Sources struct {
 	Passages []store.Passage // numbered from 1 in this order
+	Degraded bool            // found by words alone: the embedding provider is down
 }
 
 // Delta is a piece of the answer's text.
@@ -106,11 +212,11 @@ type Span struct {
 type Citation struct {
 	Sentence Span // in the answer's text
 	Verdict  Verdict
-	Score    float64 // 0..1
-	Source   int     // number in Sources, from 1; 0 if none supports it
+	Score    float64        // 0..1
+	Source   int            // number in Sources, from 1; 0 if none supports it
 	Passage  *store.Passage // that source; nil if none
-	Span     Span    // in the document's extracted text
-	Quote    string  // exactly the document's text[Span]
+	Span     Span           // in the document's extracted text
+	Quote    string         // exactly the document's text[Span]
 }
 
 // Usage in tokens.
@@ -128,12 +234,14 @@ type AnswerTimings struct {
 
 // Done ends an answer.
 type Done struct {
-	Answer    string  // the whole text
-	Grounded  bool    // no unsupported sentence, and not a refusal
-	Reason    string  // "" or "no_evidence", "empty_collection", …
+	Answer    string                            // the whole text
+	Grounded  bool                              // no unsupported sentence, and not a refusal
+	Reason    string                            // "" or "no_evidence", "empty_collection", …
 	Best      struct{ Vector, Lexical float64 } // best scores found, for a refusal
-	Threshold float64
-	Cut       bool // the model stopped at max_tokens
+	Evidence  float64                           // how likely the passages speak about the question, 0..1
+	Threshold float64                           // of Evidence; below it the model is not called
+	Degraded  bool                              // searched by words alone
+	Cut       bool                              // the model stopped at max_tokens
 	Usage     Usage
 	Timings   AnswerTimings
 }
@@ -142,8 +250,3 @@ func (Sources) event()  {}
 func (Delta) event()    {}
 func (Citation) event() {}
 func (Done) event()     {}
-
-// Answer streams a grounded answer. Breaking out of the loop cancels the work behind it.
-func (s *Service) Answer(ctx context.Context, q Question) iter.Seq2[Event, error] {
-	return func(yield func(Event, error) bool) { yield(nil, errors.New("retrieval: not built yet")) }
-}

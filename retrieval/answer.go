@@ -1,0 +1,365 @@
+package retrieval
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"sort"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/footnote-rag/footnote/store"
+	"github.com/footnote-rag/footnote/workersai"
+)
+
+const (
+	// contextRetries: after "context exceeded" the prompt is halved this many times, before the first token only.
+	contextRetries = 3
+	// extractedSentences make an answer without a model.
+	extractedSentences = 3
+)
+
+const (
+	noEvidenceText      = "The documents do not tell."
+	emptyCollectionText = "There are no documents to answer from yet."
+)
+
+// Answer streams a grounded answer. Breaking out of the loop cancels the work behind it. Besides the errors of Search it
+// ends with those of workersai, io.ErrUnexpectedEOF for a stream that was cut among them; Done never follows an error.
+func (s *Service) Answer(ctx context.Context, q Question) iter.Seq2[Event, error] {
+	return func(yield func(Event, error) bool) {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		a := answering{s: s, q: q, start: time.Now(), yield: yield}
+		if err := a.run(ctx); err != nil && !errors.Is(err, errLeft) {
+			yield(nil, err)
+		}
+	}
+}
+
+// errLeft: the consumer broke out of the loop; nothing may be yielded any more.
+var errLeft = errors.New("consumer left")
+
+// answering is one answer in the making.
+type answering struct {
+	s     *Service
+	q     Question
+	start time.Time
+	yield func(Event, error) bool
+
+	passages []store.Passage
+	checker  *Checker
+	marks    markFilter
+	splitter Splitter
+	text     []rune // of the model, without marks
+	lead     int    // blanks before the text, dropped
+	seen     int    // runes of text already judged
+	shown    strings.Builder
+	length   int // runes shown
+	claims   int
+	refuted  int // unsupported sentences shown
+	declined bool
+	done     Done
+}
+
+func (a *answering) emit(e Event) error {
+	if !a.yield(e, nil) {
+		return errLeft
+	}
+	return nil
+}
+
+func (a *answering) run(ctx context.Context) error {
+	if err := checkQuestion(a.q.Question); err != nil {
+		return err
+	}
+	collection, err := a.s.collection(ctx, a.q.Collection)
+	if err != nil {
+		return err
+	}
+	if err := a.find(ctx, collection); err != nil {
+		return err
+	}
+	if err := a.emit(Sources{Passages: a.passages, Degraded: a.done.Degraded}); err != nil {
+		return err
+	}
+	if a.done.Reason != "" {
+		return a.refuse()
+	}
+	a.checker = NewChecker(a.q.Question, a.passages)
+	if a.q.Extractive || a.s.cfg.Extractive {
+		return a.extract()
+	}
+	if err := a.generate(ctx); err != nil {
+		return err
+	}
+	return a.finish()
+}
+
+// find fills the passages and decides whether the model is worth calling.
+func (a *answering) find(ctx context.Context, c store.Collection) error {
+	if a.q.Limit <= 0 {
+		a.q.Limit = defaultPassages
+	}
+	query := retrievalQuery(a.q.Question, a.q.Messages)
+	found, err := a.s.search(ctx, c, SearchRequest{Query: query, Limit: a.q.Limit, Filter: a.q.Filter, Mode: a.q.Mode})
+	if err != nil {
+		return err
+	}
+	a.done.Timings.SearchMS = milliseconds(a.start)
+	a.done.Degraded, a.done.Threshold = found.Degraded, a.s.cfg.Threshold
+	a.done.Evidence, a.done.Best = evidenceOf(query, found.Passages)
+	switch {
+	case len(found.Passages) == 0 && c.Chunks == 0:
+		a.done.Reason = ReasonEmptyCollection
+	case a.done.Evidence < a.s.cfg.Threshold || len(found.Passages) == 0:
+		a.done.Reason = ReasonNoEvidence
+	}
+	a.passages, err = a.s.merge(ctx, found.Passages)
+	return err
+}
+
+func (a *answering) refuse() error {
+	text := noEvidenceText
+	if a.done.Reason == ReasonEmptyCollection {
+		text = emptyCollectionText
+	}
+	if err := a.show(text); err != nil {
+		return err
+	}
+	return a.finish()
+}
+
+// show streams a piece of the answer.
+func (a *answering) show(text string) error {
+	if text == "" {
+		return nil
+	}
+	a.shown.WriteString(text)
+	a.length += utf8.RuneCountInString(text)
+	return a.emit(Delta{Text: text})
+}
+
+// generate asks the model, with a smaller prompt if it says that the context is exceeded.
+func (a *answering) generate(ctx context.Context) error {
+	budget := a.s.cfg.ContextWindow - a.s.cfg.MaxTokens
+	for try := 0; ; try++ {
+		messages, _ := buildPrompt(a.s.cfg.ChatStrength, a.passages, a.q.Messages, a.q.Question, budget)
+		err := a.stream(ctx, messages)
+		if err == nil || !errors.Is(err, workersai.ErrContextExceeded) || len(a.text) > 0 || try == contextRetries {
+			return err
+		}
+		a.s.cfg.Logger.InfoContext(ctx, "prompt shortened", "budget_tokens", budget/2)
+		budget /= 2
+	}
+}
+
+func (a *answering) stream(ctx context.Context, messages []workersai.Message) error {
+	if err := a.s.chatBudget.Wait(ctx, true); err != nil {
+		return fmt.Errorf("wait for the model's rate limit: %w", err)
+	}
+	zero := 0.0
+	for event, err := range a.s.models.ChatStream(ctx, workersai.ChatRequest{Model: a.s.cfg.ChatModel, Messages: messages,
+		MaxTokens: a.s.cfg.MaxTokens, Temperature: &zero}) {
+		if err != nil {
+			a.s.obey(ctx, a.s.chatBudget, err)
+			return fmt.Errorf("answer with %s: %w", a.s.cfg.ChatModel, err)
+		}
+		if event.Usage != nil {
+			a.done.Usage = Usage{event.Usage.PromptTokens, event.Usage.CompletionTokens}
+		}
+		if event.Text == "" {
+			continue
+		}
+		if a.done.Timings.FirstTokenMS == 0 {
+			a.done.Timings.FirstTokenMS = milliseconds(a.start)
+		}
+		if err := a.take(a.marks.feed(event.Text)); err != nil {
+			return err
+		}
+	}
+	if err := a.take(a.marks.flush()); err != nil {
+		return err
+	}
+	return a.judge(a.splitter.Flush())
+}
+
+// take shows a piece at once (strict: not yet) and judges the sentences that it completes.
+func (a *answering) take(text string) error {
+	if len(a.text) == 0 { // models often begin with a blank
+		bare := strings.TrimLeft(text, " \n\t")
+		a.lead += len(text) - len(bare)
+		text = bare
+	}
+	if text == "" {
+		return nil
+	}
+	a.text = append(a.text, []rune(text)...)
+	if !a.q.Strict {
+		if err := a.show(text); err != nil {
+			return err
+		}
+	}
+	return a.judge(a.splitter.Feed(text))
+}
+
+func (a *answering) judge(sentences []Sentence) error {
+	for _, sentence := range sentences {
+		if err := a.judgeOne(sentence); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *answering) judgeOne(sentence Sentence) error {
+	from := a.seen
+	a.seen = sentence.Span.End
+	if declines(sentence.Text) {
+		a.declined = true
+		return a.showHeld(from, sentence)
+	}
+	f := a.checker.Check(sentence.Text, a.marks.citedIn(from+a.lead, sentence.Span.End+a.lead)...)
+	if !f.Claim {
+		return a.showHeld(from, sentence)
+	}
+	a.claims++
+	if f.Verdict == Unsupported {
+		if a.q.Strict {
+			return nil
+		}
+		a.refuted++
+	}
+	at := sentence.Span
+	if a.q.Strict {
+		if a.length == 0 {
+			from = sentence.Span.Start
+		}
+		at.Start = a.length + sentence.Span.Start - from
+		at.End = at.Start + sentence.Span.End - sentence.Span.Start
+		if err := a.show(string(a.text[from:sentence.Span.End])); err != nil {
+			return err
+		}
+	}
+	return a.emit(a.citation(at, f))
+}
+
+// showHeld shows a sentence that makes no claim, which strict has held back.
+func (a *answering) showHeld(from int, sentence Sentence) error {
+	if !a.q.Strict {
+		return nil
+	}
+	return a.show(string(a.text[from:sentence.Span.End]))
+}
+
+// declines: the model says, in the words it was given, that the passages do not answer.
+func declines(sentence string) bool {
+	bare := strings.ToLower(strings.Trim(sentence, " .*\"'"))
+	return bare == strings.ToLower(strings.TrimSuffix(notInPassages, "."))
+}
+
+func (a *answering) citation(at Span, f Finding) Citation {
+	c := Citation{Sentence: at, Verdict: f.Verdict, Score: f.Score, Source: f.Source, Span: f.Span, Quote: f.Quote}
+	if f.Source > 0 {
+		c.Passage = &a.passages[f.Source-1]
+	}
+	return c
+}
+
+// extract answers with the sentences that hold most of the question, quoted, in the order of the documents.
+func (a *answering) extract() error {
+	found := a.checker.extract(a.q.Question, extractedSentences)
+	for i, f := range found {
+		text := strings.Join(strings.Fields(f.Quote), " ")
+		if i > 0 {
+			text = "\n\n" + text
+		}
+		if err := a.show(text); err != nil {
+			return err
+		}
+		start := a.length - utf8.RuneCountInString(strings.TrimLeft(text, "\n"))
+		a.claims++
+		if err := a.emit(a.citation(Span{start, a.length}, f)); err != nil {
+			return err
+		}
+	}
+	a.done.Reason = ReasonModelless
+	return a.finish()
+}
+
+// extract picks the sentences that hold most of the question's words by weight, at least half as good as the best.
+func (c *Checker) extract(question string, n int) []Finding {
+	cl := c.newClaim(question)
+	type candidate struct {
+		at    int
+		value float64
+	}
+	var all []candidate
+	for i, e := range c.evidence {
+		v := 0.0
+		for j, t := range cl.content {
+			if e.keys[t.key] || related(t, e.keys) {
+				v += cl.weights[j]
+			}
+		}
+		if v > 0 && len(e.tokens) > 3 {
+			all = append(all, candidate{i, v / cl.weight * (1 - 0.05*float64(e.passage))})
+		}
+	}
+	sort.SliceStable(all, func(i, j int) bool { return all[i].value > all[j].value })
+	var out []Finding
+	for _, k := range all[:min(n, len(all))] {
+		if k.value < all[0].value/2 {
+			break
+		}
+		w := window{c.evidence[k.at].passage, k.at, k.at}
+		out = append(out, Finding{Claim: true, Verdict: Supported, Score: 1, Source: w.passage + 1,
+			Span: c.evidence[k.at].span, Quote: c.quote(w)})
+	}
+	return out
+}
+
+func (a *answering) finish() error {
+	d := &a.done
+	if d.Reason == "" {
+		switch {
+		case len(a.text) == 0:
+			d.Reason = ReasonEmptyAnswer
+		case a.declined && a.claims == 0:
+			d.Reason = ReasonNotInPassages
+		case a.length == 0:
+			d.Reason = ReasonUnsupported
+			if err := a.show(noEvidenceText); err != nil {
+				return err
+			}
+		}
+	}
+	d.Answer = a.shown.String()
+	d.Grounded = a.claims > 0 && a.refuted == 0 && (d.Reason == "" || d.Reason == ReasonModelless)
+	d.Cut = d.Usage.CompletionTokens >= a.s.cfg.MaxTokens
+	d.Timings.TotalMS = milliseconds(a.start)
+	return a.emit(*d)
+}
+
+// retrievalQuery completes a follow-up ("and when was it closed?") with the question before it, because alone it names
+// nothing to search for.
+func retrievalQuery(question string, history []workersai.Message) string {
+	words := tokenize(question)
+	short, pointing := len(contentOf(words)) <= 2, false
+	for _, w := range words {
+		pointing = pointing || pronouns[w.lower]
+	}
+	if !short && !pointing {
+		return question
+	}
+	for i := len(history) - 1; i >= 0; i-- {
+		if history[i].Role == "user" && len(history[i].Content) <= maxQuestionBytes {
+			return history[i].Content + "\n" + question
+		}
+	}
+	return question
+}
+
+var pronouns = set("it its he she him her his hers they them their theirs this that these those there")

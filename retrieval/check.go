@@ -1,0 +1,289 @@
+package retrieval
+
+import (
+	"maps"
+	"math"
+	"sort"
+	"strings"
+
+	"github.com/footnote-rag/footnote/store"
+)
+
+const (
+	// windowSentences: a claim may rest on up to three adjacent sentences; more would hide what supports it.
+	windowSentences = 3
+	// windowSeeds: windows are tried around this many of the best single sentences.
+	windowSeeds = 6
+	// widerCost is what each further sentence must gain, so that the shortest supporting span wins.
+	widerCost = 0.03
+
+	supportedScore = 0.62 // measured: see TestCheckerQuality
+	partlyScore    = 0.35
+
+	// wrongNumber and wrongName are what each missing number or name leaves of a score.
+	wrongNumber = 0.40
+	wrongName   = 0.45
+	// elsewhere and inTitle: what a fact counts as missing that stands in the passage but outside the span, or in its
+	// title or headings, which a span of the text takes for granted.
+	elsewhere = 0.6
+	inTitle   = 0.1
+)
+
+// Checker tells whether sentences are supported by a set of passages. It is deterministic and calls no model: words are
+// aligned by stem and weighted by rarity, and numbers, names, negations, directions and quantifiers are compared. It is
+// safe for concurrent use.
+type Checker struct {
+	passages []store.Passage
+	question map[string]bool
+	evidence []evidence
+	first    []int // index in evidence of each passage's first sentence, and the end
+	idf      map[string]float64
+	unseen   float64
+	around   []map[string]bool // per passage: every key in it, its title and headings
+	titles   []map[string]bool // per passage: its title and headings
+	whole    map[string]bool   // every key of every passage
+}
+
+// evidence is one sentence of a passage.
+type evidence struct {
+	passage int
+	span    Span // in the document
+	tokens  []token
+	keys    map[string]bool
+}
+
+// NewChecker prepares passages, numbered from 1 in their order. The question completes answers such as "In 1990.".
+func NewChecker(question string, passages []store.Passage) *Checker {
+	c := &Checker{passages: passages, question: map[string]bool{}, idf: map[string]float64{}, whole: map[string]bool{}}
+	for _, t := range tokenize(question) {
+		if t.content() {
+			c.question[t.key] = true
+		}
+	}
+	for p, passage := range passages {
+		c.first = append(c.first, len(c.evidence))
+		around := keysOf(tokenize(passage.Title + " . " + strings.Join(passage.Heading, " . ")))
+		c.titles = append(c.titles, maps.Clone(around))
+		for _, s := range Sentences(passage.Text) {
+			tokens := tokenize(s.Text)
+			e := evidence{p, Span{passage.Start + s.Span.Start, passage.Start + s.Span.End}, tokens, keysOf(tokens)}
+			for k := range e.keys {
+				c.idf[k]++
+				around[k], c.whole[k] = true, true
+			}
+			c.evidence = append(c.evidence, e)
+		}
+		c.around = append(c.around, around)
+	}
+	c.first = append(c.first, len(c.evidence))
+	n := float64(len(c.evidence))
+	for k, df := range c.idf {
+		c.idf[k] = math.Log(1+(n-df+0.5)/(df+0.5)) + 0.5
+	}
+	c.unseen = math.Log(1+(n+0.5)/0.5) + 0.5
+	return c
+}
+
+func keysOf(tokens []token) map[string]bool {
+	m := make(map[string]bool, len(tokens))
+	for _, t := range tokens {
+		m[t.key] = true
+	}
+	return m
+}
+
+// Finding is the checker's opinion on one sentence.
+type Finding struct {
+	Claim   bool // false: nothing to check, such as a lone bullet
+	Verdict Verdict
+	Score   float64 // 0..1
+	Source  int     // passage, from 1; 0 if none
+	Span    Span    // in the document
+	Quote   string
+	Signals Signals
+}
+
+// Signals explain a score. All but the counts are 0..1.
+type Signals struct {
+	Coverage       float64 // rarity-weighted share of the sentence's words found in the span
+	Context        float64 // the same with the passage's other words, title and headings counted
+	Bigrams        float64 // share of its neighbouring word pairs that are neighbours there too
+	Order          float64 // share of the found words that stand in the same order
+	MissingNumbers float64 // numbers not found; one found elsewhere in the passage counts less
+	MissingNames   float64 // names not found; likewise
+	Facts          float64 // how well the words around its numbers and names agree
+	Negation       float64 // 1: one negates what the other asserts
+	Opposite       float64 // 1: opposite directions, such as rises and falls
+	Overclaims     float64 // 1: "all" or "always" where the span is weaker
+	Question       float64 // share of the question's words that the span holds
+}
+
+// Check judges one sentence of an answer. cited are the passages the model named for it; they break ties.
+func (c *Checker) Check(sentence string, cited ...int) Finding {
+	claim := c.newClaim(sentence)
+	if claim.weight == 0 && len(claim.tokens) == 0 {
+		return Finding{Verdict: Unsupported}
+	}
+	best := Finding{Claim: true, Verdict: Unsupported}
+	bestValue := math.Inf(-1)
+	for _, w := range c.windows(claim) {
+		f := c.judge(claim, w)
+		value := f.Score - widerCost*float64(w.last-w.first) + 0.03*f.Signals.Question
+		for _, n := range cited {
+			if n == f.Source {
+				value += 0.02
+			}
+		}
+		if value > bestValue+1e-9 {
+			best, bestValue = f, value
+		}
+	}
+	best.Verdict = verdictOf(best.Score)
+	if best.Verdict == Unsupported && best.Signals.Coverage == 0 {
+		best.Source, best.Span, best.Quote = 0, Span{}, ""
+	}
+	return best
+}
+
+func verdictOf(score float64) Verdict {
+	switch {
+	case score >= supportedScore:
+		return Supported
+	case score >= partlyScore:
+		return Partly
+	}
+	return Unsupported
+}
+
+// claim is a sentence of the answer, ready to compare.
+type claim struct {
+	tokens  []token
+	content []token
+	keys    map[string]bool
+	weights []float64 // of content
+	weight  float64
+	scopes  []scope
+}
+
+func (c *Checker) newClaim(sentence string) claim {
+	cl := claim{tokens: tokenize(sentence)}
+	cl.keys = keysOf(cl.tokens)
+	cl.scopes = negationScopes(cl.tokens)
+	for _, t := range cl.tokens {
+		if !t.content() {
+			continue
+		}
+		w := c.weightOf(t)
+		cl.content = append(cl.content, t)
+		cl.weights = append(cl.weights, w)
+		cl.weight += w
+	}
+	if len(cl.content) == 0 { // "It is not so.": nothing but small words; compare those
+		for _, t := range cl.tokens {
+			cl.content = append(cl.content, t)
+			cl.weights = append(cl.weights, 1)
+			cl.weight++
+		}
+	}
+	return cl
+}
+
+func (c *Checker) weightOf(t token) float64 {
+	w, seen := c.idf[t.key]
+	if !seen {
+		w = c.unseen
+		if !t.name && !t.number {
+			w *= 0.75 // an unknown common word is often a paraphrase, an unknown name never
+		}
+	}
+	if t.name || t.number {
+		w *= 1.3
+	}
+	return w
+}
+
+// window is a run of adjacent sentences of one passage, by index in evidence.
+type window struct{ passage, first, last int }
+
+// windows lists candidates: the best sentences by coverage and the runs that contain them.
+func (c *Checker) windows(cl claim) []window {
+	type seed struct {
+		at    int
+		value float64
+	}
+	seeds := make([]seed, 0, len(c.evidence))
+	for i, e := range c.evidence {
+		var v float64
+		for j, t := range cl.content {
+			if e.keys[t.key] || related(t, e.keys) {
+				v += cl.weights[j]
+			}
+		}
+		if v > 0 {
+			seeds = append(seeds, seed{i, v})
+		}
+	}
+	sort.SliceStable(seeds, func(i, j int) bool { return seeds[i].value > seeds[j].value })
+	seen := map[window]bool{}
+	var out []window
+	for _, s := range seeds[:min(windowSeeds, len(seeds))] {
+		p := c.evidence[s.at].passage
+		for width := range windowSentences {
+			for from := s.at - width; from <= s.at; from++ {
+				w := window{p, from, from + width}
+				if from >= c.first[p] && from+width < c.first[p+1] && !seen[w] {
+					seen[w] = true
+					out = append(out, w)
+				}
+			}
+		}
+	}
+	sort.SliceStable(out, func(i, j int) bool { return out[i].last-out[i].first < out[j].last-out[j].first })
+	return out
+}
+
+// related: a word of the same root that the stemmer keeps apart ("activation", "activated" share "activat").
+func related(t token, keys map[string]bool) bool {
+	if t.number || t.name || len(t.key) < 6 {
+		return false
+	}
+	for cut := 1; cut <= 3; cut++ {
+		if len(t.key)-cut >= 5 && keys[t.key[:len(t.key)-cut]] {
+			return true
+		}
+	}
+	for _, suffix := range [...]string{"e", "ion", "ive", "or", "al", "ic", "iti", "ment"} {
+		if keys[t.key+suffix] {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *Checker) judge(cl claim, w window) Finding {
+	s := c.signals(cl, w)
+	return Finding{Claim: true, Score: scoreOf(s, len(cl.content)), Source: w.passage + 1, Signals: s,
+		Span: Span{c.evidence[w.first].span.Start, c.evidence[w.last].span.End}, Quote: c.quote(w)}
+}
+
+func (c *Checker) quote(w window) string {
+	p := c.passages[w.passage]
+	runes := []rune(p.Text)
+	return string(runes[c.evidence[w.first].span.Start-p.Start : c.evidence[w.last].span.End-p.Start])
+}
+
+// scoreOf combines the signals. Coverage carries the score, and every kind of contradiction takes its part of it. The
+// constants are fitted on claims of scifact-claims and on corrupted sentences of other collections; see TestCheckerQuality.
+func scoreOf(s Signals, words int) float64 {
+	base := 0.75*s.Coverage + 0.15*s.Context + 0.10*math.Max(s.Bigrams, 0.6*s.Order*s.Coverage)
+	score := base * base * (3 - 2*base) // soft step: half a sentence is little support
+	score *= math.Pow(wrongNumber, s.MissingNumbers) * math.Pow(wrongName, s.MissingNames)
+	score *= 0.70 + 0.30*s.Facts
+	score *= 1 - 0.70*s.Negation
+	score *= 1 - 0.45*s.Opposite
+	score *= 1 - 0.15*s.Overclaims
+	if words <= 3 { // a fragment is no more than its question makes it
+		score = math.Min(score, 0.45+s.Question)
+	}
+	return math.Max(0, math.Min(1, score))
+}

@@ -1,0 +1,389 @@
+package retrieval_test
+
+import (
+	"bufio"
+	"encoding/csv"
+	"encoding/json"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"regexp"
+	"sort"
+	"strings"
+	"testing"
+	"unicode"
+
+	"github.com/footnote-rag/footnote/retrieval"
+	"github.com/footnote-rag/footnote/store"
+)
+
+// dataDir is the folder of evaluation collections in BEIR layout; the test is skipped without it.
+func dataDir(t testing.TB) string {
+	dir := os.Getenv("FOOTNOTE_EVAL_DATA")
+	if dir == "" {
+		t.Skip("set FOOTNOTE_EVAL_DATA to a folder with scifact, squad2, cranfield (BEIR layout) and scifact-claims to measure the checker")
+	}
+	return dir
+}
+
+type beirDoc struct {
+	ID    string `json:"_id"`
+	Title string `json:"title"`
+	Text  string `json:"text"`
+}
+
+func readLines[T any](t testing.TB, path string) (out []T) {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	sc := bufio.NewScanner(f)
+	sc.Buffer(nil, 1<<24)
+	for sc.Scan() {
+		var v T
+		if err := json.Unmarshal(sc.Bytes(), &v); err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, v)
+	}
+	return out
+}
+
+// auc is the area under the ROC curve: the chance that a positive scores above a negative.
+func auc(positive, negative []float64) float64 {
+	type item struct {
+		v   float64
+		pos bool
+	}
+	var items []item
+	for _, v := range positive {
+		items = append(items, item{v, true})
+	}
+	for _, v := range negative {
+		items = append(items, item{v, false})
+	}
+	sort.Slice(items, func(i, j int) bool { return items[i].v < items[j].v })
+	rank := 0.0
+	for i := 0; i < len(items); {
+		j := i
+		for j < len(items) && items[j].v == items[i].v {
+			j++
+		}
+		for _, it := range items[i:j] {
+			if it.pos {
+				rank += float64(i+j+1) / 2
+			}
+		}
+		i = j
+	}
+	n, m := float64(len(positive)), float64(len(negative))
+	return (rank - n*(n+1)/2) / (n * m)
+}
+
+// TestCheckerCorruptions measures whether the checker tells sentences drawn from a passage from corrupted ones, word for
+// word and lightly reworded, among four other passages.
+func TestCheckerCorruptions(t *testing.T) {
+	dir := dataDir(t)
+	for _, name := range []string{"squad2", "scifact", "cranfield", "med"} {
+		docs := readLines[beirDoc](t, filepath.Join(dir, name, "corpus.jsonl"))
+		for _, reworded := range []bool{false, true} {
+			var positive []float64
+			negative := map[string][]float64{}
+			var kept, verdicts int
+			rng := rand.New(rand.NewPCG(1, 2))
+			for range 600 {
+				doc := docs[rng.IntN(len(docs))]
+				passages := []store.Passage{{Title: doc.Title, Text: doc.Text}}
+				for range 4 {
+					d := docs[rng.IntN(len(docs))]
+					passages = append(passages, store.Passage{Title: d.Title, Text: d.Text})
+				}
+				sentences := retrieval.Sentences(doc.Text)
+				if len(sentences) == 0 {
+					continue
+				}
+				s := sentences[rng.IntN(len(sentences))].Text
+				if n := len(strings.Fields(s)); n < 8 || n > 60 {
+					continue
+				}
+				checker := retrieval.NewChecker("", passages)
+				say := func(s string) string {
+					if reworded {
+						return reword(s)
+					}
+					return s
+				}
+				f := checker.Check(say(s))
+				positive = append(positive, f.Score)
+				verdicts++
+				if f.Verdict == retrieval.Supported {
+					kept++
+				}
+				for kind, corrupt := range corruptions {
+					if c := corrupt(s, doc.Text, rng); c != "" && c != s {
+						cf := checker.Check(say(c))
+						negative[kind] = append(negative[kind], cf.Score)
+						if os.Getenv("SHOW") == kind && cf.Score >= f.Score {
+							t.Logf("%.2f %+v\n  %s\n  %s", cf.Score, cf.Signals, say(s), say(c))
+						}
+					}
+				}
+				foreign := docs[rng.IntN(len(docs))]
+				if other := retrieval.Sentences(foreign.Text); len(other) > 0 && foreign.ID != doc.ID {
+					negative["foreign"] = append(negative["foreign"], checker.Check(say(other[rng.IntN(len(other))].Text)).Score)
+				}
+			}
+			line := fmt.Sprintf("%-10s reworded=%-5v true %d (supported %.3f)", name, reworded, len(positive), float64(kept)/float64(verdicts))
+			for _, kind := range []string{"number", "name", "date", "negated", "foreign"} {
+				if len(negative[kind]) < 20 {
+					continue
+				}
+				area, passed := auc(positive, negative[kind]), 0
+				for _, v := range negative[kind] {
+					if v >= 0.62 {
+						passed++
+					}
+				}
+				line += fmt.Sprintf("  %s %.3f (n %d, passed %.2f)", kind, area, len(negative[kind]), float64(passed)/float64(len(negative[kind])))
+				if bar := map[bool]float64{true: 0.85, false: 0.95}[kind == "negated"]; area < bar {
+					t.Errorf("%s reworded=%v: AUC of %s = %.3f, want at least %.2f", name, reworded, kind, area, bar)
+				}
+			}
+			t.Log(line)
+		}
+	}
+}
+
+var (
+	numberPattern = regexp.MustCompile(`\b\d+(?:[.,]\d+)*\b`)
+	yearPattern   = regexp.MustCompile(`\b(1[5-9]\d\d|20\d\d)\b`)
+	namePattern   = regexp.MustCompile(`\b[A-Z][a-z]{2,}\b`)
+	auxPattern    = regexp.MustCompile(`\b(is|are|was|were|can|could|will|would|has|have|had|may|should|must)\b`)
+	notPattern    = regexp.MustCompile(`\b(is|are|was|were|can|could|will|would|has|have|had|did|does|do) not\b`)
+	parenthesis   = regexp.MustCompile(`\s*\([^()]*\)`)
+)
+
+// corruptions make a false sentence of a true one, or "" where they do not apply.
+var corruptions = map[string]func(s, text string, rng *rand.Rand) string{
+	"number": func(s, text string, rng *rand.Rand) string {
+		return swap(s, text, numberPattern, rng, func(old string) string { return fmt.Sprint(rng.IntN(90)+3) + old[len(old)-1:] })
+	},
+	"date": func(s, text string, rng *rand.Rand) string {
+		return swap(s, text, yearPattern, rng, func(string) string { return fmt.Sprint(1850 + rng.IntN(170)) })
+	},
+	"name": func(s, text string, rng *rand.Rand) string {
+		places := namePattern.FindAllStringIndex(s, -1)
+		if len(places) < 2 {
+			return ""
+		}
+		return swap(s, text, namePattern, rng, func(string) string {
+			return []string{"Berlin", "Napoleon", "Toyota", "Amazon", "Chopin", "Kenya", "Oxford", "Hilbert"}[rng.IntN(8)]
+		})
+	},
+	"negated": func(s, _ string, _ *rand.Rand) string {
+		if notPattern.MatchString(s) {
+			return notPattern.ReplaceAllString(s, "$1")
+		}
+		if at := auxPattern.FindStringIndex(s); at != nil {
+			return s[:at[1]] + " not" + s[at[1]:]
+		}
+		return ""
+	},
+}
+
+// swap replaces one match by another match of the same document in half of the cases, else by an invented one.
+func swap(s, text string, pattern *regexp.Regexp, rng *rand.Rand, invent func(string) string) string {
+	places := pattern.FindAllStringIndex(s, -1)
+	if len(places) == 0 {
+		return ""
+	}
+	at := places[rng.IntN(len(places))]
+	if at[0] == 0 {
+		at = places[len(places)-1]
+	}
+	old := s[at[0]:at[1]]
+	fresh := invent(old)
+	if rng.IntN(2) == 0 {
+		var others []string
+		for _, m := range pattern.FindAllString(text, -1) {
+			if m != old && !strings.Contains(s, m) && !stopLike[m] {
+				others = append(others, m)
+			}
+		}
+		if len(others) > 0 {
+			fresh = others[rng.IntN(len(others))]
+		}
+	}
+	if fresh == old {
+		return ""
+	}
+	return s[:at[0]] + fresh + s[at[1]:]
+}
+
+var stopLike = map[string]bool{"The": true, "This": true, "These": true, "However": true, "When": true, "While": true,
+	"There": true, "They": true, "With": true, "From": true, "Its": true, "His": true, "For": true, "And": true, "But": true}
+
+// reword drops what is in parentheses, an introduction before the first comma, and moves a last clause to the front.
+func reword(s string) string {
+	s = parenthesis.ReplaceAllString(s, "")
+	if first, rest, found := strings.Cut(s, ", "); found && len(strings.Fields(first)) <= 3 && len(strings.Fields(rest)) > 5 {
+		s = rest
+	}
+	s = strings.TrimRight(s, ". ")
+	if i := strings.LastIndex(s, ", "); i > len(s)/2 {
+		s = s[i+2:] + ", " + s[:i]
+	}
+	for _, p := range [][2]string{{" the ", " "}, {"which ", "that "}, {" also ", " "}, {" many ", " numerous "},
+		{" used ", " employed "}, {" show ", " demonstrate "}, {" because ", " since "}, {" large ", " big "}, {"However", "But"}} {
+		s = strings.ReplaceAll(s, p[0], p[1])
+	}
+	r := []rune(s)
+	if len(r) > 0 {
+		r[0] = unicode.ToUpper(r[0])
+	}
+	return string(r) + "."
+}
+
+type judged struct {
+	claim, doc string
+	support    bool
+	label      string
+}
+
+// TestCheckerClaims measures support against contradiction and absence on scientific claims and compares with the
+// thresholds on tf-idf cosine and on word overlap by a paired bootstrap over claims.
+func TestCheckerClaims(t *testing.T) {
+	dir := filepath.Join(dataDir(t), "scifact-claims")
+	type abstract struct {
+		DocID     string   `json:"doc_id"`
+		Title     string   `json:"title"`
+		Sentences []string `json:"sentences"`
+	}
+	texts := map[string]abstract{}
+	for _, a := range readLines[abstract](t, filepath.Join(dir, "abstracts.jsonl")) {
+		texts[a.DocID] = a
+	}
+	var scores [3][]float64
+	var label []bool
+	dump, _ := os.Create(os.Getenv("DUMP"))
+	for _, j := range readClaims(t, filepath.Join(dir, "claims.csv")) {
+		a, known := texts[j.doc]
+		if !known {
+			continue
+		}
+		passages := []store.Passage{{Title: a.Title, Text: strings.Join(a.Sentences, "\n\n")}}
+		f := retrieval.NewChecker("", passages).Check(j.claim)
+		cosine, overlap := plainBaselines(j.claim, a.Sentences)
+		for i, v := range []float64{f.Score, cosine, overlap} {
+			scores[i] = append(scores[i], v)
+		}
+		label = append(label, j.support)
+		if dump != nil {
+			raw, _ := json.Marshal(map[string]any{"label": j.label, "claim": j.claim, "quote": f.Quote, "score": f.Score, "s": f.Signals})
+			fmt.Fprintln(dump, string(raw))
+		}
+	}
+	area := func(i int, at []int) float64 {
+		var p, n []float64
+		for _, k := range at {
+			if label[k] {
+				p = append(p, scores[i][k])
+			} else {
+				n = append(n, scores[i][k])
+			}
+		}
+		return auc(p, n)
+	}
+	all := make([]int, len(label))
+	for i := range all {
+		all[i] = i
+	}
+	t.Logf("scifact-claims: %d pairs, AUC checker %.3f, tf-idf cosine %.3f, overlap %.3f", len(label), area(0, all), area(1, all), area(2, all))
+	rng := rand.New(rand.NewPCG(3, 4))
+	for other, name := range map[int]string{1: "cosine", 2: "overlap"} {
+		worse, rounds := 0, 1000
+		for range rounds {
+			at := make([]int, len(label))
+			for i := range at {
+				at[i] = rng.IntN(len(label))
+			}
+			if area(0, at) <= area(other, at) {
+				worse++
+			}
+		}
+		p := float64(worse) / float64(rounds)
+		t.Logf("checker against %s: paired bootstrap p = %.3f", name, p)
+		if p > 0.05 {
+			t.Errorf("checker does not beat the %s threshold: p = %.3f", name, p)
+		}
+	}
+}
+
+func readClaims(t testing.TB, path string) (out []judged) {
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	rows, err := csv.NewReader(f).ReadAll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	for _, r := range rows[1:] {
+		docs := []string{r[2]}
+		if r[2] == "" {
+			docs = strings.Fields(strings.Trim(r[5], "[]"))
+		}
+		for _, d := range docs {
+			if key := r[0] + "/" + d; !seen[key] {
+				seen[key] = true
+				out = append(out, judged{r[1], d, r[3] == "SUPPORT", r[3]})
+			}
+		}
+	}
+	return out
+}
+
+// plainBaselines: the best sentence's tf-idf cosine with the claim, and the share of the claim's words in the abstract's
+// best sentence.
+func plainBaselines(claim string, sentences []string) (cosine, overlap float64) {
+	words := func(s string) map[string]float64 {
+		m := map[string]float64{}
+		for _, w := range strings.FieldsFunc(strings.ToLower(s), func(c rune) bool { return !unicode.IsLetter(c) && !unicode.IsDigit(c) }) {
+			m[w]++
+		}
+		return m
+	}
+	df := map[string]float64{}
+	for _, s := range sentences {
+		for w := range words(s) {
+			df[w]++
+		}
+	}
+	idf := func(w string) float64 { return math.Log(float64(len(sentences)+1)/(df[w]+0.5)) + 0.1 }
+	norm := func(m map[string]float64) (n float64) {
+		for w, v := range m {
+			n += v * idf(w) * v * idf(w)
+		}
+		return math.Sqrt(n)
+	}
+	c := words(claim)
+	for _, s := range sentences {
+		e := words(s)
+		dot, shared := 0.0, 0.0
+		for w, v := range c {
+			if e[w] > 0 {
+				shared++
+				dot += v * e[w] * idf(w) * idf(w)
+			}
+		}
+		cosine = max(cosine, dot/(norm(c)*norm(e)+1e-9))
+		overlap = max(overlap, shared/float64(len(c)))
+	}
+	return cosine, overlap
+}
