@@ -1,0 +1,271 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"iter"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/footnote-rag/footnote/embedded"
+	"github.com/footnote-rag/footnote/modelhost"
+	"github.com/footnote-rag/footnote/store"
+	"github.com/footnote-rag/footnote/workersai"
+)
+
+// startDatabase returns the URL of the user's database, or of the private one after starting it.
+func (s *service) startDatabase(ctx context.Context, cfg serviceConfig) (string, error) {
+	if cfg.settings.DatabaseURL != "" {
+		return cfg.settings.DatabaseURL, nil
+	}
+	p, err := embedded.StartPostgres(ctx, embedded.PostgresConfig{DataDir: cfg.settings.DataDir, Cache: cfg.cache(), Logger: cfg.log})
+	if err != nil {
+		return "", fmt.Errorf("start the private Postgres: %w", err)
+	}
+	s.onStop(func(context.Context) error { return p.Close() })
+	return p.URL(), nil
+}
+
+func (c serviceConfig) cache() *embedded.Cache {
+	return &embedded.Cache{Dir: c.settings.CacheDir, Progress: c.progress}
+}
+
+// Cloudflare's documented rate limits of October 2026, requests a minute and account.
+const (
+	cloudflareEmbedPerMinute = 3000
+	cloudflareChatPerMinute  = 300
+)
+
+// startModels connects to the models: at Cloudflare, at another host, or at one of our own.
+func (s *service) startModels(ctx context.Context, cfg serviceConfig) (models, error) {
+	if cfg.settings.remoteModels() {
+		return remoteModels(ctx, cfg)
+	}
+	return s.localModels(ctx, cfg)
+}
+
+func remoteModels(ctx context.Context, cfg serviceConfig) (models, error) {
+	set := cfg.settings
+	client, err := workersai.New(workersai.Config{BaseURL: set.BaseURL, AccountID: set.AccountID, Token: set.APIToken,
+		MaxRetries: -1, FallbackDeprecated: true, OnFallback: func(retired, successor string) {
+			cfg.log.Warn("the model was retired by its provider, using its successor", "model", retired, "successor", successor)
+		}})
+	if err != nil {
+		return models{}, err
+	}
+	m := models{client: client, strength: cmp.Or(set.ChatStrength, "capable"), contextWindow: set.ContextWindow,
+		embedPerMinute: set.EmbedPerMin, chatPerMinute: set.ChatPerMin}
+	if set.BaseURL == "" {
+		m.embedPerMinute = cmp.Or(m.embedPerMinute, cloudflareEmbedPerMinute)
+		m.chatPerMinute = cmp.Or(m.chatPerMinute, cloudflareChatPerMinute)
+		return m, nil
+	}
+	if set.ChatStrength == "" {
+		m.strength = askStrength(ctx, client, set.chatModel(), cfg.log)
+	}
+	return m, nil
+}
+
+// askStrength asks another model host how strong its chat model is; one that does not say is taken for capable.
+func askStrength(ctx context.Context, client *workersai.Client, model string, log *slog.Logger) string {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	list, err := client.SearchModels(ctx, workersai.ModelQuery{Search: model})
+	if err != nil {
+		log.Warn("the model host did not list its models; taking the chat model for a capable one", "error", err)
+		return "capable"
+	}
+	for _, m := range list {
+		if strings.EqualFold(m.Name, model) {
+			return cmp.Or(m.Property("strength"), "capable")
+		}
+	}
+	return "capable"
+}
+
+// localModels starts a model host in this process over local engines, which start when they are first needed.
+func (s *service) localModels(ctx context.Context, cfg serviceConfig) (models, error) {
+	set := cfg.settings
+	engines, err := s.localEngines(ctx, cfg)
+	if err != nil {
+		return models{}, err
+	}
+	catalogue, err := readCatalogue(set.Catalogue)
+	if err != nil {
+		return models{}, err
+	}
+	token := cmp.Or(set.APIKey, newToken())
+	host, err := modelhost.New(modelhost.Config{Catalogue: catalogue, Engines: engines, Tokens: hostTokens(set.APIKey), Logger: cfg.log})
+	if err != nil {
+		return models{}, err
+	}
+	s.onStop(func(context.Context) error { host.Close(); return nil })
+	base, err := s.serveModels(host.Handler())
+	if err != nil {
+		return models{}, err
+	}
+	client, err := workersai.New(workersai.Config{BaseURL: base + "/client/v4", AccountID: anyTenant, Token: token, MaxRetries: -1})
+	if err != nil {
+		return models{}, err
+	}
+	chat := catalogueModel(catalogue, set.chatModel(), engines)
+	embed := catalogueModel(catalogue, set.embedModel(), engines)
+	return models{client: client, host: host.Handler(), pooling: embed.Pooling,
+		strength:       cmp.Or(set.ChatStrength, chat.Strength, "capable"),
+		contextWindow:  cmp.Or(set.ContextWindow, chat.ContextWindow),
+		embedPerMinute: set.EmbedPerMin, chatPerMinute: set.ChatPerMin}, nil
+}
+
+func hostTokens(apiKey string) []string {
+	if apiKey == "" {
+		return nil
+	}
+	return []string{apiKey}
+}
+
+// serveModels gives the model host a loopback address of its own: the client speaks the same HTTP as to Cloudflare.
+func (s *service) serveModels(h http.Handler) (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	srv := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}
+	s.onStop(srv.Shutdown)
+	go func() { _ = srv.Serve(l) }() // ends with Shutdown
+	return "http://" + l.Addr().String(), nil
+}
+
+func readCatalogue(file string) (modelhost.Catalogue, error) {
+	if file == "" {
+		return modelhost.DefaultCatalogue(), nil
+	}
+	return modelhost.ReadCatalogue(file)
+}
+
+// catalogueModel is the backend that serves a name: the first whose engine or URL is there.
+func catalogueModel(c modelhost.Catalogue, name string, engines map[string]modelhost.Engine) modelhost.Backend {
+	for _, m := range c.Models {
+		if m.Name != name {
+			continue
+		}
+		for _, b := range m.Backends {
+			if b.URL != "" || engines[b.Engine] != nil {
+				return b
+			}
+		}
+	}
+	return modelhost.Backend{}
+}
+
+// engineIdle is how long a chat engine is kept in memory without use; embedding engines are small and stay.
+const engineIdle = 15 * time.Minute
+
+// localEngines makes the small engines; nothing runs before a model is used. With URLs or the full profile there are none
+// of ours.
+func (s *service) localEngines(ctx context.Context, cfg serviceConfig) (map[string]modelhost.Engine, error) {
+	set := cfg.settings
+	if set.Profile == "full" {
+		return nil, nil
+	}
+	cache := cfg.cache()
+	engine, err := cache.Engine(ctx, set.LlamaServer)
+	if err != nil {
+		return nil, err
+	}
+	cfg.log.Info("text engine", "kind", engine.Kind)
+	embed, err := cache.MiniLM(ctx, engine.Quantization())
+	if err != nil {
+		return nil, err
+	}
+	chat, err := cache.SmolLM2(ctx)
+	if err != nil {
+		return nil, err
+	}
+	engines := map[string]modelhost.Engine{}
+	for name, c := range map[string]embedded.LlamaConfig{
+		modelhost.EngineMiniLM:  {Engine: engine, Model: embed.Path, Kind: embedded.Embed, Pooling: embed.Pooling, Logger: cfg.log},
+		modelhost.EngineSmolLM2: {Engine: engine, Model: chat.Path, Kind: embedded.Chat, Context: 8192, Parallel: 1, Idle: engineIdle, Logger: cfg.log},
+	} {
+		l, err := embedded.NewLlama(c)
+		if err != nil {
+			return nil, err
+		}
+		s.onStop(func(context.Context) error { return l.Close() })
+		engines[name] = l
+	}
+	return engines, nil
+}
+
+// migrateOnly opens the database, which applies the migrations, and closes it.
+func migrateOnly(ctx context.Context, set settings, log *slog.Logger, progress func(string, int64, int64)) error {
+	s := &service{}
+	defer func() { _ = s.close(context.WithoutCancel(ctx)) }()
+	url, err := s.startDatabase(ctx, serviceConfig{settings: set, log: log, progress: progress})
+	if err != nil {
+		return err
+	}
+	db, err := store.Open(ctx, store.Config{URL: url, Logger: log})
+	if err != nil {
+		return err
+	}
+	db.Close()
+	return nil
+}
+
+// checkParts starts database and models as serve would and uses each.
+func (p *program) checkParts(ctx context.Context) iter.Seq[check] {
+	return func(yield func(check) bool) {
+		s := &service{}
+		defer func() { _ = s.close(context.WithoutCancel(ctx)) }()
+		quiet := p.settings
+		quiet.LogLevel = "error"
+		cfg := serviceConfig{settings: p.settings, log: quiet.logger(p.stderr), progress: p.assetProgress()}
+		if !yield(checkDatabase(ctx, s, cfg)) {
+			return
+		}
+		m, err := s.startModels(ctx, cfg)
+		if err != nil {
+			yield(check{Part: "models", Detail: err.Error(), Remedy: "see docs/configuration.md"})
+			return
+		}
+		_ = yield(checkEmbedding(ctx, m.client, p.settings.embedModel())) && yield(checkChat(ctx, m.client, p.settings.chatModel()))
+	}
+}
+
+func checkDatabase(ctx context.Context, s *service, cfg serviceConfig) check {
+	url, err := s.startDatabase(ctx, cfg)
+	if err != nil {
+		return check{Part: "database", Detail: err.Error(), Remedy: "or set DATABASE_URL to a Postgres with pgvector 0.8.4 or newer"}
+	}
+	db, err := store.Open(ctx, store.Config{URL: url, Logger: cfg.log})
+	if err != nil {
+		return check{Part: "database", Detail: err.Error(), Remedy: "check DATABASE_URL; pgvector must be 0.8.4 or newer"}
+	}
+	defer db.Close()
+	return check{Part: "database", OK: true, Detail: "answers, schema up to date"}
+}
+
+func checkEmbedding(ctx context.Context, c *workersai.Client, model string) check {
+	start := time.Now()
+	r, err := c.Embed(ctx, workersai.EmbedRequest{Model: model, Texts: []string{"Is this machine ready?"}})
+	if err != nil {
+		return check{Part: "embeddings", Detail: err.Error(), Remedy: "see the message; docs/configuration.md lists the settings"}
+	}
+	return check{Part: "embeddings", OK: true, Detail: fmt.Sprintf("%s: %d dimensions, %s", model, len(r.Vectors[0]), time.Since(start).Round(time.Millisecond))}
+}
+
+func checkChat(ctx context.Context, c *workersai.Client, model string) check {
+	start := time.Now()
+	var words int
+	for ev, err := range c.ChatStream(ctx, workersai.ChatRequest{Model: model, MaxTokens: 16, Messages: []workersai.Message{{Role: "user", Content: "Say hello."}}}) {
+		if err != nil {
+			return check{Part: "answers", Detail: err.Error(), Remedy: "without a chat model, answers are put together from the best sentences"}
+		}
+		words += len(strings.Fields(ev.Text))
+	}
+	return check{Part: "answers", OK: true, Detail: fmt.Sprintf("%s: streamed %d words, %s", model, words, time.Since(start).Round(time.Millisecond))}
+}
