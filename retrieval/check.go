@@ -278,7 +278,7 @@ func scoreOf(s Signals, words int) float64 {
 	base := 0.75*s.Coverage + 0.15*s.Context + 0.10*math.Max(s.Bigrams, 0.6*s.Order*s.Coverage)
 	score := base * base * (3 - 2*base) // soft step: half a sentence is little support
 	score *= math.Pow(wrongNumber, s.MissingNumbers) * math.Pow(wrongName, s.MissingNames)
-	score *= 0.70 + 0.30*s.Facts
+	score *= 0.35 + 0.65*s.Facts
 	score *= 1 - 0.70*s.Negation
 	score *= 1 - 0.45*s.Opposite
 	score *= 1 - 0.15*s.Overclaims

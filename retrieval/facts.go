@@ -9,6 +9,8 @@ const (
 	factContext = 3
 	// factReach is the same in the source, wider, because a paraphrase is usually shorter.
 	factReach = 7
+	// sentenceClauses keeps the clause numbers of a window's sentences apart.
+	sentenceClauses = 1000
 )
 
 // signals compares a claim with a window.
@@ -19,7 +21,7 @@ func (c *Checker) signals(cl claim, w window) Signals {
 		tokens, keys = nil, map[string]bool{}
 		for i, e := range c.evidence[w.first : w.last+1] {
 			for _, t := range e.tokens {
-				t.clause += i * 1000
+				t.clause += i * sentenceClauses
 				tokens = append(tokens, t)
 				keys[t.key] = true
 			}
@@ -141,6 +143,7 @@ func commonSubsequence(a, b []token) int {
 func factAgreement(claim, source []token) float64 {
 	source = contentOf(source)
 	var sum, n float64
+	worst := 1.0
 	for i, t := range claim {
 		if !t.number && !t.name {
 			continue
@@ -154,19 +157,20 @@ func factAgreement(claim, source []token) float64 {
 		}
 		if seen {
 			sum += best
+			worst = min(worst, best)
 			n++
 		}
 	}
 	if n == 0 {
 		return 1
 	}
-	return sum / n
+	return (sum/n + worst) / 2
 }
 
 func neighbourShare(claim []token, i int, source []token, j int) float64 {
 	near := map[string]bool{}
 	for k := max(0, j-factReach); k < min(len(source), j+factReach+1); k++ {
-		if k != j {
+		if k != j && source[k].clause/sentenceClauses == source[j].clause/sentenceClauses {
 			near[source[k].key] = true
 		}
 	}

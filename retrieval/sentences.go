@@ -310,13 +310,14 @@ func (s *Splitter) endsHere(i int, next rune) bool {
 	return true
 }
 
-// wordBefore returns the run of letters, digits and dots that ends before i, and whether the sentence begins with it.
+// wordBefore returns the run of letters, digits and dots that ends before i, and whether the sentence or its line begins
+// with it.
 func (s *Splitter) wordBefore(i int) (word string, atStart bool) {
 	j := i
 	for j > 0 && (unicode.IsLetter(s.buf[j-1]) || unicode.IsDigit(s.buf[j-1]) || s.buf[j-1] == '.') {
 		j--
 	}
-	return string(s.buf[j:i]), strings.TrimSpace(string(s.buf[:j])) == ""
+	return string(s.buf[j:i]), strings.TrimSpace(string(s.buf[max(0, min(s.line, j)):j])) == ""
 }
 
 func isListNumber(word string) bool {
