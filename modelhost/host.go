@@ -1,0 +1,324 @@
+package modelhost
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/footnote-rag/footnote/workersai"
+)
+
+// Headers of ours.
+const (
+	HeaderServedBy = "Footnote-Served-By" // the weights' name where a stand-in served
+)
+
+// Tokenizer counts tokens exactly as an engine does, special tokens included. It is safe for concurrent use.
+type Tokenizer interface{ Count(text string) int }
+
+// Config says what a Host serves. Zero fields mean the defaults named here.
+type Config struct {
+	Catalogue  Catalogue            // default: DefaultCatalogue
+	Engines    map[string]Engine    // by the names the catalogue uses
+	Tokenizers map[string]Tokenizer // by engine name; default: the engine counts
+	Tokens     []string             // bearer tokens; none: any token, and only from loopback
+	Accounts   []string             // account ids; none: any
+	Logger     *slog.Logger         // default: slog.Default
+	Getenv     func(string) string  // for ${NAME} in the catalogue's keys; default: nothing is looked up
+
+	MaxBody   int64         // bytes of a request; default 64 MiB
+	Heartbeat time.Duration // comments in a silent stream; default 10 s
+}
+
+const (
+	defaultMaxBody   = 64 << 20         // bytes: audio as a JSON array of numbers is about 4 times the file
+	defaultHeartbeat = 10 * time.Second // below the idle timeout of common proxies, 30 to 60 s
+)
+
+// Host serves the API. It does not change after New and is safe for concurrent use.
+type Host struct {
+	cfg      Config
+	log      *slog.Logger
+	schemas  map[string]*taskSchema
+	models   map[string]*backend // by name and alias, those that can be served
+	known    map[string]Model    // by name and alias, all
+	tokens   [][sha256.Size]byte
+	client   *http.Client
+	stopping context.Context
+	stop     context.CancelFunc
+}
+
+// New checks the configuration and resolves every model to an engine. It starts nothing.
+func New(cfg Config) (*Host, error) {
+	if len(cfg.Catalogue.Models) == 0 {
+		cfg.Catalogue = DefaultCatalogue()
+	}
+	if err := cfg.Catalogue.validate(); err != nil {
+		return nil, fmt.Errorf("modelhost: %w", err)
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.Default()
+	}
+	if cfg.MaxBody == 0 {
+		cfg.MaxBody = defaultMaxBody
+	}
+	if cfg.Heartbeat == 0 {
+		cfg.Heartbeat = defaultHeartbeat
+	}
+	schemas, err := loadSchemas()
+	if err != nil {
+		return nil, fmt.Errorf("modelhost: %w", err)
+	}
+	h := &Host{
+		cfg: cfg, log: cfg.Logger, schemas: schemas, client: newEngineClient(),
+		models: map[string]*backend{}, known: map[string]Model{},
+	}
+	h.stopping, h.stop = context.WithCancel(context.Background())
+	for _, t := range cfg.Tokens {
+		h.tokens = append(h.tokens, sha256.Sum256([]byte(t)))
+	}
+	h.resolve()
+	return h, nil
+}
+
+// resolve gives every model the first of its backends whose engine is there. Models that share an engine share its
+// gate and its queue.
+func (h *Host) resolve() {
+	shared := map[string]*backend{}
+	for _, m := range h.cfg.Catalogue.Models {
+		b := h.pick(m)
+		if b != nil {
+			key := b.Engine + "|" + b.URL + "|" + m.Task
+			if first := shared[key]; first != nil {
+				b.gate, b.embeds = first.gate, first.embeds
+			} else {
+				b.gate = newGate(b.Backend.Model, b.InFlight, b.Queue)
+				b.embeds = newScheduler(b)
+				shared[key] = b
+			}
+		}
+		for _, name := range append([]string{m.Name}, m.Aliases...) {
+			h.known[name] = m
+			if b != nil {
+				h.models[name] = b
+			}
+		}
+	}
+}
+
+func (h *Host) pick(m Model) *backend {
+	for _, s := range m.Backends {
+		engine := h.cfg.Engines[s.Engine]
+		s = s.withDefaults(m, h.cfg.Getenv)
+		if s.URL != "" {
+			engine = URLEngine(s.URL, s.Key)
+		}
+		if engine != nil {
+			return &backend{Model: m, Backend: s, engine: engine, client: h.client}
+		}
+	}
+	return nil
+}
+
+// Close ends running requests and lets go of connections. Engines stay: who made them stops them.
+func (h *Host) Close() {
+	h.stop()
+	h.client.CloseIdleConnections()
+}
+
+// Handler serves /client/v4/accounts/{account_id}/ai/….
+func (h *Host) Handler() http.Handler { return http.HandlerFunc(h.serve) }
+
+// call is one request on its way through the host.
+type call struct {
+	id   string
+	path string // below /ai/, slashes unescaped
+	w    http.ResponseWriter
+	r    *http.Request
+}
+
+func (h *Host) serve(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	defer context.AfterFunc(h.stopping, cancel)()
+	c := &call{id: uuid.NewString(), w: w, r: r.WithContext(ctx)}
+	err := h.route(c)
+	if err == nil {
+		return
+	}
+	f := asFailure(err)
+	h.logFailure(c, f)
+	if f.status != statusClientGone {
+		if strings.HasPrefix(c.path, "v1/") {
+			writeOpenAIFailure(w, f, c.id)
+			return
+		}
+		writeFailure(w, f, c.id)
+	}
+}
+
+func (h *Host) logFailure(c *call, f *failure) {
+	level := slog.LevelDebug
+	if f.status >= http.StatusInternalServerError {
+		level = slog.LevelWarn
+	}
+	h.log.Log(c.r.Context(), level, "model request failed", "request_id", c.id, "path", c.path, "status", f.status, "code", f.code, "error", f.Error())
+}
+
+// route authenticates and calls the endpoint.
+func (h *Host) route(c *call) error {
+	rest, ok := strings.CutPrefix(c.r.URL.Path, "/client/v4/accounts/")
+	account, path, found := strings.Cut(rest, "/ai/")
+	if !ok || !found || account == "" || strings.Contains(account, "/") {
+		return noRoute()
+	}
+	c.path = path
+	if err := h.authenticate(c.r); err != nil {
+		return err
+	}
+	if len(h.cfg.Accounts) > 0 && !slices.Contains(h.cfg.Accounts, account) {
+		return &failure{status: http.StatusNotFound, code: workersai.CodeEdgeInvalidObject,
+			message: "Could not route to " + c.r.URL.Path + ", perhaps your object identifier is invalid? This host does not serve account " + account}
+	}
+	if model, ok := strings.CutPrefix(path, "run/"); ok && model != "" {
+		return h.run(c, model)
+	}
+	for _, e := range h.endpoints() {
+		if e.path == path {
+			if e.method != c.r.Method {
+				return wrongMethod(c.r.Method)
+			}
+			return e.serve(c)
+		}
+	}
+	return noRoute()
+}
+
+// endpoint is a route below /ai/ other than run.
+type endpoint struct {
+	method, path string
+	serve        func(*call) error
+}
+
+func (h *Host) endpoints() []endpoint {
+	return []endpoint{
+		{http.MethodPost, "v1/chat/completions", h.openAIChat},
+		{http.MethodPost, "v1/embeddings", h.openAIEmbeddings},
+		{http.MethodGet, "v1/models", h.openAIModels},
+		{http.MethodGet, "models/search", h.searchModels},
+		{http.MethodGet, "models/schema", h.modelSchema},
+	}
+}
+
+// authenticate checks the bearer token. Without configured tokens any will do, from this machine.
+func (h *Host) authenticate(r *http.Request) error {
+	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if token = strings.TrimSpace(token); !strings.EqualFold(scheme, "Bearer") || token == "" {
+		return unauthorized("Authentication error: send the header Authorization: Bearer <token>")
+	}
+	if len(h.tokens) == 0 {
+		if !fromLoopback(r) {
+			return unauthorized("Authentication error: this model host has no tokens configured and serves its own machine only")
+		}
+		return nil
+	}
+	sum, match := sha256.Sum256([]byte(token)), 0
+	for _, t := range h.tokens {
+		match |= subtle.ConstantTimeCompare(sum[:], t[:])
+	}
+	if match == 0 {
+		return unauthorized("Authentication error: the token is not one of this model host's")
+	}
+	return nil
+}
+
+func fromLoopback(r *http.Request) bool {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	ip := net.ParseIP(host)
+	return err == nil && ip != nil && ip.IsLoopback()
+}
+
+// run serves POST /ai/run/{model}.
+func (h *Host) run(c *call, model string) error {
+	if c.r.Method != http.MethodPost {
+		return wrongMethod(c.r.Method)
+	}
+	b, err := h.find(model)
+	if err != nil {
+		return err
+	}
+	h.announce(c, b)
+	body, err := h.readBody(c)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(c.r.Context(), b.Timeout)
+	defer cancel()
+	c.r = c.r.WithContext(ctx)
+	switch b.Task {
+	case TaskEmbeddings:
+		return h.embed(c, b, body)
+	case TaskTextGeneration:
+		return h.generate(c, b, body)
+	case TaskReranking:
+		return h.rerank(c, b, body)
+	}
+	return unknownModel(model, taskNames[b.Task]+" is not served by this version of the model host")
+}
+
+// find resolves a name, or says whether it is the name or the weights that are missing.
+func (h *Host) find(model string) (*backend, error) {
+	model = strings.TrimSuffix(model, "/")
+	if b := h.models[model]; b != nil {
+		return b, nil
+	}
+	m, ok := h.known[model]
+	if !ok {
+		return nil, unknownModel(model, fmt.Sprintf("no model %q in this host's catalogue: check the spelling; GET …/ai/models/search lists what is served", model))
+	}
+	why := fmt.Sprintf("%s is in the catalogue, but nothing here serves it", model)
+	if m.Setup != "" {
+		why += ": " + m.Setup
+	}
+	return nil, unknownModel(model, why)
+}
+
+// announce sets the headers of every answer that reached a model.
+func (h *Host) announce(c *call, b *backend) {
+	c.w.Header().Set(workersai.HeaderRequestID, c.id)
+	if s := b.servedBy(); s != "" {
+		c.w.Header().Set(HeaderServedBy, s)
+	}
+}
+
+func (h *Host) readBody(c *call) ([]byte, error) {
+	body, err := io.ReadAll(http.MaxBytesReader(c.w, c.r.Body, h.cfg.MaxBody))
+	var over *http.MaxBytesError
+	switch {
+	case errors.As(err, &over):
+		return nil, tooLarge(h.cfg.MaxBody)
+	case err != nil && c.r.Context().Err() != nil:
+		return nil, c.r.Context().Err()
+	case err != nil:
+		return nil, invalid("Invalid JSON", "the body broke off: "+err.Error())
+	}
+	return body, nil
+}
+
+// answer writes a result in the envelope.
+func answer(c *call, result any, messages ...workersai.Notice) {
+	env := workersai.Success(result)
+	env.Messages = append(env.Messages, messages...)
+	writeJSON(c.w, http.StatusOK, env)
+}
