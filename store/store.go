@@ -1,342 +1,252 @@
 // Package store owns everything SQL: collections, documents, chunks, their vectors and words, in Postgres with pgvector.
+//
+// A document's new version is staged beside the old one and takes its place in one transaction, so the tables that a search
+// reads hold visible chunks only. Vectors of a space live in one narrow halfvec table; words live in an inverted index of
+// our own (words.go), because Postgres's full text has no BM25.
 package store
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
+	"strconv"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
 	"github.com/jackc/pgx/v5/pgxpool"
-)
 
-// Sentinel errors. Callers find them with errors.Is.
-var (
-	ErrNotFound         = errors.New("not found")
-	ErrSpaceMismatch    = errors.New("collection belongs to another embedding space")
-	ErrInvalidVector    = errors.New("vector is zero, not finite, or of the wrong length")
-	ErrInvalidText      = errors.New("text cannot be stored")
-	ErrInvalidFilter    = errors.New("invalid filter")
-	ErrSuperseded       = errors.New("a newer version of the document has arrived")
-	ErrUnavailable      = errors.New("database unavailable")
-	ErrStorageFull      = errors.New("database storage is full")
-	ErrIncompatible     = errors.New("database is not compatible")
+	"github.com/footnote-rag/footnote/migrations"
 )
 
 // Config says how to reach the database. Zero fields mean the documented default.
 type Config struct {
-	URL         string       // postgres://… ; required
-	ReplicaURL  string       // reads go here when set
-	MaxConns    int32        // default 16
-	EFSearch    int          // hnsw.ef_search floor; default 100
-	IndexAfter  int          // rows of a space below which it is scanned exactly and has no HNSW index; default 20000
-	Logger      *slog.Logger // default slog.Default()
+	URL        string       // postgres://… ; required
+	ReplicaURL string       // reads go here when set
+	MaxConns   int32        // default 16
+	EFSearch   int          // hnsw.ef_search floor; default 100
+	IndexAfter int          // rows of a space below which it is scanned exactly and has no HNSW index; default 20000
+	Logger     *slog.Logger // default slog.Default()
+}
+
+const (
+	defaultMaxConns   = 16
+	defaultEFSearch   = 100
+	defaultIndexAfter = 20_000
+
+	connectTimeout   = 5 * time.Second
+	acquireTimeout   = 5 * time.Second  // a request waits no longer for a connection, so a hung database shows as unavailable
+	statementTimeout = 60 * time.Second // the longest statement, Complete of a very large document, takes a few seconds
+	lockTimeout      = 10 * time.Second
+	cancelDelay      = 5 * time.Second // after a cancel request the connection may take this long to become usable again
+)
+
+func (c Config) withDefaults() (Config, error) {
+	if c.URL == "" {
+		return c, errors.New("store: Config.URL is empty: set DATABASE_URL")
+	}
+	if c.MaxConns == 0 {
+		c.MaxConns = defaultMaxConns
+	}
+	if c.EFSearch == 0 {
+		c.EFSearch = defaultEFSearch
+	}
+	if c.EFSearch < 1 || c.EFSearch > maxLimit {
+		return c, fmt.Errorf("store: Config.EFSearch is %d: want 1 to %d", c.EFSearch, maxLimit)
+	}
+	if c.IndexAfter == 0 {
+		c.IndexAfter = defaultIndexAfter
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	return c, nil
 }
 
 // Store is safe for concurrent use and does not change after Open.
-type Store struct{ pool *pgxpool.Pool }
+type Store struct {
+	cfg  Config
+	pool *pgxpool.Pool
+	read *pgxpool.Pool // pool, or the replica's
+	ids  chunkIDs
+
+	indexed sync.Map // space id → indexState, looked up again after indexStateTTL
+}
 
 // Open connects, applies the migrations under an advisory lock and checks the pgvector version (0.8.4 or newer).
-func Open(ctx context.Context, cfg Config) (*Store, error) { return nil, errors.New("store: not built yet") }
+func Open(ctx context.Context, cfg Config) (*Store, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	if err := prepareDatabase(ctx, cfg.URL); err != nil {
+		return nil, mapped("open database", err)
+	}
+	s := &Store{cfg: cfg}
+	if s.pool, err = openPool(ctx, cfg.URL, cfg); err != nil {
+		return nil, mapped("open database", err)
+	}
+	s.read = s.pool
+	if cfg.ReplicaURL != "" {
+		if s.read, err = openPool(ctx, cfg.ReplicaURL, cfg); err != nil {
+			s.pool.Close()
+			return nil, mapped("open replica", err)
+		}
+	}
+	return s, nil
+}
+
+// prepareDatabase migrates through a connection of its own, without the statement timeout of the pool.
+func prepareDatabase(ctx context.Context, url string) error {
+	conf, err := pgx.ParseConfig(url)
+	if err != nil {
+		return err
+	}
+	if conf.ConnectTimeout == 0 {
+		conf.ConnectTimeout = connectTimeout
+	}
+	conn, err := pgx.ConnectConfig(ctx, conf)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	return migrate(ctx, conn, migrations.Files)
+}
+
+func openPool(ctx context.Context, url string, cfg Config) (*pgxpool.Pool, error) {
+	conf, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, err
+	}
+	conf.MaxConns = cfg.MaxConns
+	conf.MaxConnIdleTime = 5 * time.Minute
+	cc := conf.ConnConfig
+	cc.ConnectTimeout = connectTimeout
+	cc.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
+		return &pgconn.CancelRequestContextWatcherHandler{Conn: conn, DeadlineDelay: cancelDelay}
+	}
+	for key, value := range map[string]string{
+		"application_name":    "footnote",
+		"statement_timeout":   strconv.FormatInt(statementTimeout.Milliseconds(), 10),
+		"lock_timeout":        strconv.FormatInt(lockTimeout.Milliseconds(), 10),
+		"timezone":            "UTC",
+		"jit":                 "off", // compiling costs more than any of our statements gains
+		"hnsw.ef_search":      strconv.Itoa(cfg.EFSearch),
+		"hnsw.iterative_scan": "strict_order",
+	} {
+		if _, set := cc.RuntimeParams[key]; !set {
+			cc.RuntimeParams[key] = value
+		}
+	}
+	conf.AfterConnect = registerHalfvec
+	pool, err := pgxpool.NewWithConfig(ctx, conf)
+	if err != nil {
+		return nil, err
+	}
+	if err := pool.Ping(ctx); err != nil {
+		pool.Close()
+		return nil, err
+	}
+	return pool, nil
+}
 
 // Close releases all connections.
-func (s *Store) Close() {}
+func (s *Store) Close() {
+	if s.read != s.pool {
+		s.read.Close()
+	}
+	s.pool.Close()
+}
 
 // Ping reports whether the database answers; ErrUnavailable if not.
-func (s *Store) Ping(ctx context.Context) error { return nil }
+func (s *Store) Ping(ctx context.Context) error {
+	conn, err := acquire(ctx, s.pool)
+	if err != nil {
+		return mapped("ping", err)
+	}
+	defer conn.Release()
+	return mapped("ping", conn.Ping(ctx))
+}
 
 // Pool is for River's driver in ingest and for nothing else.
 func (s *Store) Pool() *pgxpool.Pool { return s.pool }
 
-// Space is an embedding space: vectors of different spaces are never compared.
-type Space struct {
-	ID         int64
-	Model      string // as the Workers AI API names it, e.g. @cf/baai/bge-base-en-v1.5
-	Pooling    string // "mean", "cls", or what the model reports
-	Dimensions int
+// acquire takes a connection under a deadline of its own.
+func acquire(ctx context.Context, pool *pgxpool.Pool) (*pgxpool.Conn, error) {
+	short, cancel := context.WithTimeoutCause(ctx, acquireTimeout, errPoolBusy)
+	defer cancel()
+	conn, err := pool.Acquire(short)
+	if err != nil && ctx.Err() == nil && short.Err() != nil {
+		return nil, fmt.Errorf("%w: %w", ErrUnavailable, errPoolBusy)
+	}
+	return conn, err
 }
 
-// Chunking holds a collection's chunk settings.
-type Chunking struct {
-	MaxTokens int `json:"max_tokens"` // WordPiece tokens with [CLS] and [SEP]; at most 512
-	Overlap   int `json:"overlap"`    // tokens
+var errPoolBusy = fmt.Errorf("no connection within %s", acquireTimeout)
+
+// write runs f in a transaction, again if it lost against another one.
+func (s *Store) write(ctx context.Context, f func(tx pgx.Tx) error) error {
+	return retrying(ctx, func() error {
+		conn, err := acquire(ctx, s.pool)
+		if err != nil {
+			return err
+		}
+		defer conn.Release()
+		return pgx.BeginFunc(ctx, conn, f)
+	})
 }
 
-// Collection is a named set of documents in one space; the unit of access.
-type Collection struct {
-	ID        int64
-	Name      string
-	Space     Space
-	Chunking  Chunking
-	Documents int64 // all states
-	Chunks    int64 // visible
-	CreatedAt time.Time
+// one reads a single row from the reading pool.
+func one[T any](ctx context.Context, pool *pgxpool.Pool, scan pgx.RowToFunc[T], sql string, args ...any) (v T, err error) {
+	all, err := many(ctx, pool, scan, sql, args...)
+	if err == nil && len(all) == 0 {
+		err = pgx.ErrNoRows
+	}
+	if err != nil {
+		return v, err
+	}
+	return all[0], nil
 }
 
-// EnsureCollection returns the named collection, creating it (and its space) if absent. created tells which.
-// ErrSpaceMismatch if it exists in another space.
-func (s *Store) EnsureCollection(ctx context.Context, name string, space Space, chunking Chunking) (c Collection, created bool, err error) {
-	return
+// many reads all rows.
+func many[T any](ctx context.Context, pool *pgxpool.Pool, scan pgx.RowToFunc[T], sql string, args ...any) ([]T, error) {
+	conn, err := acquire(ctx, pool)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Release()
+	rows, err := conn.Query(ctx, sql, args...)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, scan)
 }
 
-// Collection by name; ErrNotFound.
-func (s *Store) Collection(ctx context.Context, name string) (Collection, error) {
-	return Collection{}, ErrNotFound
+// chunkIDs hands out consecutive chunk ids from blocks taken of the database.
+type chunkIDs struct {
+	mu         sync.Mutex
+	next, last int64 // [next, last)
 }
 
-// Collections lists all, by name.
-func (s *Store) Collections(ctx context.Context) ([]Collection, error) { return nil, nil }
+// chunkIDBlock is how many ids are taken at once; what is left at exit is lost, of 2^63.
+const chunkIDBlock = 4096
 
-// DeleteCollection removes it with everything in it; ErrNotFound.
-func (s *Store) DeleteCollection(ctx context.Context, name string) error { return nil }
-
-// Status of a document.
-type Status string
-
-const (
-	StatusQueued    Status = "queued"
-	StatusRunning   Status = "running"
-	StatusCompleted Status = "completed"
-	StatusError     Status = "error"
-)
-
-// Document is unique by (collection, uri). Generation and Chunks describe the visible version; Revision counts
-// acknowledged puts, so Revision > Generation means that a newer version is on its way.
-type Document struct {
-	ID           string // UUIDv7
-	CollectionID int64
-	Collection   string // name
-	URI          string
-	Title        string
-	MediaType    string
-	Language     string // BCP 47, "" if unknown
-	Metadata     json.RawMessage
-	SHA256       []byte // of the newest acknowledged source bytes
-	Status       Status
-	ErrorCode    string
-	ErrorText    string
-	Chunks       int // visible chunks
-	Tokens       int // visible tokens
-	Generation   int64
-	Revision     int64
-	CreatedAt    time.Time
-	UpdatedAt    time.Time
+// take returns the first of n consecutive ids.
+func (c *chunkIDs) take(ctx context.Context, pool *pgxpool.Pool, n int) (int64, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.last-c.next < int64(n) {
+		size := int64(max(n, chunkIDBlock))
+		next, err := one(ctx, pool, pgx.RowTo[int64], "UPDATE chunk_ids SET next = next + $1 RETURNING next - $1", size)
+		if err != nil {
+			return 0, err
+		}
+		c.next, c.last = next, next+size
+	}
+	first := c.next
+	c.next += int64(n)
+	return first, nil
 }
-
-// NewDocument is what a caller puts.
-type NewDocument struct {
-	Collection Collection
-	URI        string
-	Title      string
-	MediaType  string
-	Language   string
-	Metadata   json.RawMessage
-	Source     []byte
-	SHA256     []byte // of Source
-	Settings   string // fingerprint of whatever else decides the result (extractor and chunker version, chunking); a change re-ingests
-}
-
-// PutOutcome tells what a put did.
-type PutOutcome string
-
-const (
-	Created   PutOutcome = "created"
-	Changed   PutOutcome = "changed"
-	Unchanged PutOutcome = "unchanged" // same bytes, settings, title, metadata and not in error: nothing stored, nothing enqueued
-)
-
-// PutDocument stores the source as the newest revision with status queued and calls enqueue in the same transaction
-// (not for Unchanged). A document in status error is put again even if its bytes are the same.
-func (s *Store) PutDocument(ctx context.Context, d NewDocument, enqueue func(ctx context.Context, tx pgx.Tx, d Document) error) (Document, PutOutcome, error) {
-	return Document{}, "", nil
-}
-
-// Known is one answer of KnownSources.
-type Known struct {
-	URI      string
-	SHA256   []byte
-	Settings string
-	Status   Status
-}
-
-// KnownSources tells for each of the uris that exists what is stored, for load plans.
-func (s *Store) KnownSources(ctx context.Context, collectionID int64, uris []string) (map[string]Known, error) {
-	return nil, nil
-}
-
-// Work is what a worker needs to process one revision.
-type Work struct {
-	Document   Document
-	Collection Collection
-	Source     []byte
-	Settings   string
-}
-
-// BeginWork marks the revision running and returns its source. ErrSuperseded if a newer revision exists or it is
-// already complete, ErrNotFound if the document is gone.
-func (s *Store) BeginWork(ctx context.Context, documentID string, revision int64) (Work, error) {
-	return Work{}, nil
-}
-
-// Chunk is one piece of a document's extracted text. Start and End count Unicode code points into that text.
-type Chunk struct {
-	Ordinal   int
-	Heading   []string // path from the document's top heading down
-	Start     int
-	End       int
-	Text      string // exactly text[Start:End]
-	Tokens    int
-	Embedding []float32
-}
-
-// StageChunks keeps embedded chunks of an unfinished revision, invisible to search, so that a restart need not embed
-// them again. Idempotent per ordinal. ErrSuperseded, ErrInvalidVector.
-func (s *Store) StageChunks(ctx context.Context, documentID string, revision int64, chunks []Chunk) error {
-	return nil
-}
-
-// StagedOrdinals lists the ordinals staged for the revision with the SHA-256 of their texts.
-func (s *Store) StagedOrdinals(ctx context.Context, documentID string, revision int64) (map[int][32]byte, error) {
-	return nil, nil
-}
-
-// Completion is the result of processing one revision.
-type Completion struct {
-	DocumentID string
-	Revision   int64
-	Text       string  // the extracted text
-	Title      string  // "" keeps the document's own
-	Language   string  // "" keeps
-	Chunks     []Chunk // those not staged; with staged ones they must cover ordinals 0..Total-1
-	Total      int
-}
-
-// Complete makes the revision visible and removes the old generation, in one transaction: text, chunks, vectors, words,
-// counts, status completed. ErrSuperseded (then nothing changes), ErrInvalidVector, ErrInvalidText.
-func (s *Store) Complete(ctx context.Context, c Completion) error { return nil }
-
-// Fail records the revision's permanent error; the old generation stays visible. ErrSuperseded.
-func (s *Store) Fail(ctx context.Context, documentID string, revision int64, code, text string) error {
-	return nil
-}
-
-// Document by id; ErrNotFound.
-func (s *Store) Document(ctx context.Context, id string) (Document, error) { return Document{}, ErrNotFound }
-
-// DocumentByURI; ErrNotFound.
-func (s *Store) DocumentByURI(ctx context.Context, collectionID int64, uri string) (Document, error) {
-	return Document{}, ErrNotFound
-}
-
-// DocumentText is the extracted text of the visible generation; ErrNotFound if there is none.
-func (s *Store) DocumentText(ctx context.Context, id string) (string, error) { return "", ErrNotFound }
-
-// DocumentSource is the newest acknowledged source and its media type.
-func (s *Store) DocumentSource(ctx context.Context, id string) (source []byte, mediaType string, err error) {
-	return nil, "", ErrNotFound
-}
-
-// ListQuery selects documents, ordered by id (creation). Zero fields select all.
-type ListQuery struct {
-	CollectionID int64
-	Status       Status
-	URIPrefix    string
-	Limit        int // default 100, at most 1000
-	Cursor       string
-}
-
-// Documents returns one page and the next cursor, "" at the end.
-func (s *Store) Documents(ctx context.Context, q ListQuery) ([]Document, string, error) {
-	return nil, "", nil
-}
-
-// StatusCounts counts a collection's documents by status.
-func (s *Store) StatusCounts(ctx context.Context, collectionID int64) (map[Status]int64, error) {
-	return nil, nil
-}
-
-// DeleteDocument removes it with everything of it; ErrNotFound.
-func (s *Store) DeleteDocument(ctx context.Context, id string) error { return nil }
-
-// Chunks lists the visible chunks of a document by ordinal (no vectors).
-func (s *Store) Chunks(ctx context.Context, documentID string) ([]Chunk, error) { return nil, nil }
-
-// Mode selects the legs of a search.
-type Mode string
-
-const (
-	Hybrid  Mode = "hybrid"
-	Vector  Mode = "vector"
-	Lexical Mode = "lexical"
-)
-
-// SearchQuery asks for the best Limit chunks of a collection.
-type SearchQuery struct {
-	Collection Collection
-	Text       string    // for the lexical leg
-	Vector     []float32 // for the vector leg, of the collection's space
-	Mode       Mode      // default Hybrid
-	Limit      int       // default 10, 1..1000
-	Filter     Filter
-}
-
-// Filter is a parsed Mongo-style metadata filter; the zero value matches everything.
-type Filter struct{ sql string; args []any }
-
-// ParseFilter reads {"team":{"$eq":"x"}}: $eq $ne $gt $gte $lt $lte $in $nin $exists $and $or $not, a bare value means $eq.
-// Field names address document metadata with dots; "uri", "title", "media_type", "language" with a leading "$" the document's own ($uri …).
-// ErrInvalidFilter says where it is wrong. Depth, width and count are bounded.
-func ParseFilter(raw json.RawMessage) (Filter, error) { return Filter{}, nil }
-
-// LegScore is a hit's score and 1-based rank within one leg.
-type LegScore struct {
-	Score float64 `json:"score"`
-	Rank  int     `json:"rank"` // 0 if the leg did not return it and the score was computed for it afterwards
-}
-
-// Passage is a chunk found by a search (or several neighbours merged by retrieval).
-type Passage struct {
-	DocumentID string
-	URI        string
-	Title      string
-	Metadata   json.RawMessage
-	Ordinal    int
-	Heading    []string
-	Start, End int // code points in the document's extracted text
-	Text       string
-	Tokens     int
-	Score      float64   // fused, 0..1
-	Vector     *LegScore // cosine similarity; nil if the leg did not run
-	Lexical    *LegScore // BM25; nil if the leg did not run or no word matched
-	Fusion     string    // how Score was made
-}
-
-// Search runs the legs, fuses them and returns min(Limit, matching chunks) passages, best first, in one round trip.
-func (s *Store) Search(ctx context.Context, q SearchQuery) ([]Passage, error) { return nil, nil }
-
-// Neighbours returns the visible chunks of a document with ordinals in [from, to].
-func (s *Store) Neighbours(ctx context.Context, documentID string, from, to int) ([]Chunk, error) {
-	return nil, nil
-}
-
-// Budget is a provider's rate limit shared by all processes on one database: a token bucket per (provider, kind) row in
-// Postgres. Urgent callers (questions) are served before others. Without a configured limit Wait returns at once.
-type Budget struct{}
-
-// BudgetConfig configures one bucket.
-type BudgetConfig struct {
-	Provider  string // base URL and account
-	Kind      string // "embed", "chat"
-	PerMinute int    // 0: no limit
-}
-
-// Budget returns the shared bucket.
-func (s *Store) Budget(cfg BudgetConfig) *Budget { return &Budget{} }
-
-// Wait takes one request from the bucket, waiting for it; ends with ctx.
-func (b *Budget) Wait(ctx context.Context, urgent bool) error { return nil }
-
-// Pause makes every caller of every process wait until t (a Retry-After was received).
-func (b *Budget) Pause(ctx context.Context, t time.Time) error { return nil }
