@@ -91,7 +91,7 @@ func (s *Splitter) emit(out []Sentence, end int) []Sentence {
 	if from < to {
 		out = append(out, Sentence{Span{s.base + from, s.base + to}, string(s.buf[from:to])})
 	}
-	s.buf = append([]rune(nil), s.buf[end:]...)
+	s.buf = s.buf[end:] // not copied: a long text would cost its square
 	s.base += end
 	s.scan -= end
 	s.line -= end
