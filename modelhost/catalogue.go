@@ -45,9 +45,6 @@ const (
 	EngineBGEM3       = "bge-m3"
 	EngineBGEReranker = "bge-reranker-base"
 	EngineLlama8B     = "llama-3.1-8b-instruct"
-	EngineWhisper     = "whisper"
-	EngineTranslation = "m2m100-1.2b"
-	EngineImages      = "stable-diffusion-xl-base-1.0"
 )
 
 // Catalogue maps model names to engines. The file catalogue.yaml is the default and documents every field.
@@ -71,7 +68,7 @@ type Backend struct {
 	URL    string `yaml:"url"`    // or the root of a server that speaks Kind's protocol, without /v1
 	Key    string `yaml:"key"`    // bearer token for URL; ${NAME} is looked up with Config.Getenv
 	Model  string `yaml:"model"`  // what the engine calls the model; default: the name of Engine or of the model
-	Kind   string `yaml:"kind"`   // llama (default for engines), openai (default for URLs), libretranslate, apertium
+	Kind   string `yaml:"kind"`   // llama (default for engines) or openai (default for URLs)
 
 	StandIn       string        `yaml:"stand_in"`       // the weights' name where they are not the named model's
 	Dimensions    int           `yaml:"dimensions"`     // of the vectors; 0 is not checked
@@ -94,6 +91,24 @@ func DefaultCatalogue() Catalogue {
 		panic("modelhost: the built-in catalogue: " + err.Error()) // a test reads it: cannot happen in a built program
 	}
 	return c
+}
+
+// ReadCatalogue is the default catalogue with the models of file, YAML or JSON, added; one of the same name replaces.
+func ReadCatalogue(file string) (Catalogue, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return Catalogue{}, fmt.Errorf("read catalogue: %w", err)
+	}
+	defer f.Close()
+	own, err := ParseCatalogue(f)
+	if err != nil {
+		return Catalogue{}, fmt.Errorf("%s: %w", file, err)
+	}
+	all := DefaultCatalogue().With(own)
+	if err := all.validate(); err != nil { // an alias of ours that file gives to another model
+		return Catalogue{}, fmt.Errorf("%s: %w", file, err)
+	}
+	return all, nil
 }
 
 // ParseCatalogue reads a catalogue from YAML or JSON, refusing unknown fields, and checks it.
@@ -151,8 +166,8 @@ func (b Backend) validate() error {
 		return errors.New("give engine or url, not both")
 	case b.Pooling != "" && b.Pooling != "mean" && b.Pooling != "cls":
 		return fmt.Errorf("pooling %q is neither mean nor cls", b.Pooling)
-	case !slices.Contains([]string{"", "llama", "openai", "libretranslate", "apertium"}, b.Kind):
-		return fmt.Errorf("kind %q is not llama, openai, libretranslate or apertium", b.Kind)
+	case !slices.Contains([]string{"", "llama", "openai"}, b.Kind):
+		return fmt.Errorf("kind %q is neither llama nor openai", b.Kind)
 	case !slices.Contains([]string{"", "small", "capable"}, b.Strength):
 		return fmt.Errorf("strength %q is neither small nor capable", b.Strength)
 	case !slices.Contains([]string{"", "native", "grammar"}, b.Tools):
