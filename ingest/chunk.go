@@ -1,0 +1,268 @@
+package ingest
+
+import (
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/footnote-rag/footnote/store"
+)
+
+// BlockKind names a structural part of a text.
+type BlockKind uint8
+
+// Kinds of blocks.
+const (
+	Paragraph BlockKind = iota
+	Heading
+	ListItem
+	Table
+	Code
+)
+
+// Block is a part of an extracted text. Start and End count code points; blocks are in order and do not overlap.
+type Block struct {
+	Kind       BlockKind
+	Level      int // of a heading, 1 to 6
+	Start, End int
+}
+
+// Extracted is the text of a document, which citations point into, with its structure.
+type Extracted struct {
+	Text     string
+	Title    string
+	Language string // BCP 47, "" if unknown
+	Blocks   []Block
+}
+
+// DefaultChunking is used where a collection says nothing: all-MiniLM-L6-v2 was trained on at most 256 tokens, and chunks
+// of that size answer better than fuller ones; the overlap keeps a sentence or two of context.
+var DefaultChunking = store.Chunking{MaxTokens: 256, Overlap: 32}
+
+// maxRunesPerToken bounds a chunk's length where tokens do not: a word of a megabyte is one [UNK] token.
+const maxRunesPerToken = 16
+
+// EmbedText is what is embedded for a chunk: its heading path, so that it is understood out of context, and its text.
+func EmbedText(c store.Chunk) string {
+	if len(c.Heading) == 0 {
+		return c.Text
+	}
+	return strings.Join(c.Heading, " > ") + "\n\n" + c.Text
+}
+
+// Chunk cuts a text at headings, then blocks, sentences, words, and at last characters, and packs the pieces. With its
+// heading path no chunk has more than MaxTokens tokens. Together the chunks hold every character that is not blank.
+func Chunk(e Extracted, settings store.Chunking) []store.Chunk {
+	p := packer{tok: WordPiece(), text: e.Text, settings: settings}
+	at, cp := 0, 0
+	for _, b := range e.Blocks {
+		start := at + byteOffset(e.Text[at:], b.Start-cp)
+		p.block(Block{Kind: Paragraph}, at, start)
+		end := start + byteOffset(e.Text[start:], b.End-b.Start)
+		p.block(b, start, end)
+		at, cp = end, b.End
+	}
+	p.block(Block{Kind: Paragraph}, at, len(e.Text))
+	p.flush()
+	return p.chunks
+}
+
+// byteOffset is the size of the first n code points of s.
+func byteOffset(s string, n int) int {
+	i := 0
+	for ; n > 0 && i < len(s); n-- {
+		_, size := utf8.DecodeRuneInString(s[i:])
+		i += size
+	}
+	return i
+}
+
+// piece is a stretch of text, in bytes, with its count of tokens and code points.
+type piece struct{ start, end, tokens, runes int }
+
+// packer fills chunks with pieces.
+type packer struct {
+	tok      *Tokenizer
+	text     string
+	settings store.Chunking
+
+	path      []string // headings, outermost first
+	levels    []int
+	heading   []string // of the open chunk: path cut to its share of tokens
+	budget    int      // tokens left for text beside heading and special tokens
+	pieces    []piece  // of the open chunk
+	fresh     bool     // pieces holds more than overlap
+	bytes, cp int      // a byte offset and its code point, for counting forward
+	chunks    []store.Chunk
+}
+
+func (p *packer) block(b Block, start, end int) {
+	if b.Kind == Heading && strings.TrimSpace(p.text[start:end]) != "" {
+		p.flush()
+		p.pieces = nil
+		p.enter(b.Level, strings.Join(strings.Fields(p.text[start:end]), " "))
+	}
+	if p.budget == 0 {
+		p.fit()
+	}
+	for at := start; at < end; {
+		stop := at + sentenceEnd(p.text[at:end], b.Kind)
+		p.sentence(at, stop)
+		at = stop
+	}
+}
+
+func (p *packer) enter(level int, title string) {
+	for len(p.levels) > 0 && p.levels[len(p.levels)-1] >= level {
+		p.levels, p.path = p.levels[:len(p.levels)-1], p.path[:len(p.path)-1]
+	}
+	p.levels, p.path = append(p.levels, level), append(slices.Clone(p.path), title)
+	p.fit()
+}
+
+// fit keeps the deepest headings that take at most a quarter of the tokens, and leaves the rest for text.
+func (p *packer) fit() {
+	p.heading = p.path
+	for len(p.heading) > 0 && p.tok.count(strings.Join(p.heading, " > ")) > p.settings.MaxTokens/4 {
+		p.heading = p.heading[1:]
+	}
+	p.budget = p.settings.MaxTokens - specialTokens - p.tok.count(strings.Join(p.heading, " > "))
+}
+
+func (p *packer) maxRunes() int { return p.settings.MaxTokens * maxRunesPerToken }
+
+// sentence adds a sentence, or its words where it does not fit into a chunk.
+func (p *packer) sentence(start, end int) {
+	start, end = trim(p.text, start, end)
+	if start == end {
+		return
+	}
+	s := p.measure(start, end)
+	if s.tokens <= p.budget && s.runes <= p.maxRunes() {
+		p.add(s)
+		return
+	}
+	for at := start; at < end; {
+		stop := at + wordEnd(p.text[at:end])
+		if from, to := trim(p.text, at, stop); from < to {
+			p.word(from, to)
+		}
+		at = stop
+	}
+}
+
+// word adds a word, or runs of characters of one that does not fit. A character has at most three tokens (a Hangul
+// syllable), so a run always fits in the end.
+func (p *packer) word(start, end int) {
+	for start < end {
+		stop := start + byteOffset(p.text[start:end], p.maxRunes())
+		w := p.measure(start, stop)
+		for w.tokens > p.budget && w.runes > 1 {
+			stop = start + byteOffset(p.text[start:stop], w.runes/2)
+			w = p.measure(start, stop)
+		}
+		if stop < end || len(p.pieces) > 0 && p.pieces[len(p.pieces)-1].end == start {
+			p.flush()
+			p.pieces = nil // a cut word does not count additively with its rest
+		}
+		p.add(w)
+		start = stop
+	}
+}
+
+func (p *packer) measure(start, end int) piece {
+	text := p.text[start:end]
+	return piece{start, end, p.tok.count(text), utf8.RuneCountInString(text)}
+}
+
+// add puts a piece into the open chunk, closing it first if the piece does not fit beside what is there.
+func (p *packer) add(s piece) {
+	if !p.fits(s) {
+		p.flush()
+	}
+	for len(p.pieces) > 0 && !p.fits(s) {
+		p.pieces = p.pieces[1:]
+	}
+	p.pieces = append(p.pieces, s)
+	p.fresh = true
+}
+
+func (p *packer) fits(s piece) bool {
+	tokens, start := s.tokens, s.start
+	for _, q := range p.pieces {
+		tokens += q.tokens
+	}
+	if len(p.pieces) > 0 {
+		start = p.pieces[0].start
+	}
+	return tokens <= p.budget && s.end-start <= p.maxRunes()*utf8.UTFMax && (len(p.pieces) == 0 || utf8.RuneCountInString(p.text[start:s.end]) <= p.maxRunes())
+}
+
+// flush closes the open chunk and keeps its last pieces as overlap of the next.
+func (p *packer) flush() {
+	if !p.fresh {
+		return
+	}
+	start, end := p.pieces[0].start, p.pieces[len(p.pieces)-1].end
+	c := store.Chunk{Ordinal: len(p.chunks), Heading: p.heading, Text: p.text[start:end]}
+	c.Start = p.codePoint(start)
+	c.End = c.Start + utf8.RuneCountInString(c.Text)
+	c.Tokens = p.tok.Count(EmbedText(c))
+	p.chunks = append(p.chunks, c)
+	p.overlap()
+	p.fresh = false
+}
+
+// overlap keeps the last pieces that together have at most Overlap tokens, but never the whole chunk.
+func (p *packer) overlap() {
+	keep, tokens := len(p.pieces), 0
+	for keep > 1 && tokens+p.pieces[keep-1].tokens <= p.settings.Overlap {
+		keep--
+		tokens += p.pieces[keep].tokens
+	}
+	p.pieces = slices.Clone(p.pieces[keep:])
+}
+
+// codePoint converts a byte offset; chunks begin in ascending order, so each byte is counted once.
+func (p *packer) codePoint(offset int) int {
+	p.cp += utf8.RuneCountInString(p.text[p.bytes:offset])
+	p.bytes = offset
+	return p.cp
+}
+
+func trim(text string, start, end int) (int, int) {
+	s := text[start:end]
+	left := strings.TrimLeftFunc(s, unicode.IsSpace)
+	start += len(s) - len(left)
+	return start, start + len(strings.TrimRightFunc(left, unicode.IsSpace))
+}
+
+// sentenceEnd is the size of the first sentence of s; of code and tables, of the first line.
+func sentenceEnd(s string, kind BlockKind) int {
+	for i, r := range s {
+		next := i + utf8.RuneLen(r)
+		switch {
+		case r == '\n' && (kind == Code || kind == Table || strings.HasPrefix(s[next:], "\n")):
+			return next
+		case strings.ContainsRune("。！？", r):
+			return next
+		case (r == '.' || r == '!' || r == '?') && kind != Code && next < len(s) && (s[next] == ' ' || s[next] == '\n'):
+			return next + 1
+		}
+	}
+	return len(s)
+}
+
+// wordEnd is the size of the first word of s: up to white space, or one character of a script without spaces.
+func wordEnd(s string) int {
+	for i, r := range s {
+		if unicode.IsSpace(r) || unicode.Is(unicode.Han, r) {
+			if i == 0 {
+				return utf8.RuneLen(r)
+			}
+			return i
+		}
+	}
+	return len(s)
+}

@@ -1,0 +1,51 @@
+package ingest_test
+
+import (
+	"strings"
+	"testing"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/footnote-rag/footnote/ingest"
+	"github.com/footnote-rag/footnote/store"
+)
+
+func FuzzChunker(f *testing.F) {
+	for _, text := range generatedTexts(40) {
+		f.Add(text, uint8(40), uint8(8))
+	}
+	f.Add(strings.Repeat("東京", 800)+strings.Repeat("x", 9000)+" "+strings.Repeat("Some words here. ", 300), uint8(64), uint8(16))
+	f.Fuzz(func(t *testing.T, text string, size, overlap uint8) {
+		if !utf8.ValidString(text) {
+			return
+		}
+		settings := store.Chunking{MaxTokens: 32 + int(size), Overlap: int(overlap) % 16}
+		checkChunks(t, ingest.Extracted{Text: text}, settings)
+	})
+}
+
+// checkChunks checks that chunks are slices within limits and that they hold all text that is not blank.
+func checkChunks(t *testing.T, e ingest.Extracted, settings store.Chunking) {
+	t.Helper()
+	runes := []rune(e.Text)
+	covered := 0
+	for i, c := range ingest.Chunk(e, settings) {
+		if c.Ordinal != i || c.Text != string(runes[c.Start:c.End]) {
+			t.Fatalf("chunk %d is not the text at %d to %d", i, c.Start, c.End)
+		}
+		if n := ingest.WordPiece().Count(ingest.EmbedText(c)); n != c.Tokens || n > settings.MaxTokens {
+			t.Fatalf("chunk %d has %d tokens, says %d, may have %d: %q", i, n, c.Tokens, settings.MaxTokens, c.Text)
+		}
+		for ; covered < c.Start; covered++ {
+			if !unicode.IsSpace(runes[covered]) {
+				t.Fatalf("character %d (%q) is in no chunk", covered, runes[covered])
+			}
+		}
+		covered = max(covered, c.End)
+	}
+	for ; covered < len(runes); covered++ {
+		if !unicode.IsSpace(runes[covered]) {
+			t.Fatalf("character %d (%q) is in no chunk", covered, runes[covered])
+		}
+	}
+}
