@@ -144,7 +144,7 @@ func (p *packer) sentence(start, end int) {
 		return
 	}
 	for at := start; at < end; {
-		stop := at + wordEnd(p.text[at:end])
+		stop := at + p.wordEnd(p.text[at:end])
 		if from, to := trim(p.text, at, stop); from < to {
 			p.word(from, to)
 		}
@@ -162,13 +162,23 @@ func (p *packer) word(start, end int) {
 			stop = start + byteOffset(p.text[start:stop], w.runes/2)
 			w = p.measure(start, stop)
 		}
-		if stop < end || len(p.pieces) > 0 && p.pieces[len(p.pieces)-1].end == start {
+		if stop < end || p.cuts(start) {
 			p.flush()
 			p.pieces = nil // a cut word does not count additively with its rest
 		}
 		p.add(w)
 		start = stop
 	}
+}
+
+// cuts tells whether the open chunk ends at start in the middle of a word.
+func (p *packer) cuts(start int) bool {
+	if len(p.pieces) == 0 || p.pieces[len(p.pieces)-1].end != start {
+		return false
+	}
+	before, _ := utf8.DecodeLastRuneInString(p.text[:start])
+	after, _ := utf8.DecodeRuneInString(p.text[start:])
+	return !p.tok.isolates(before) && !p.tok.isolates(after)
 }
 
 func (p *packer) measure(start, end int) piece {
@@ -254,10 +264,10 @@ func sentenceEnd(s string, kind BlockKind) int {
 	return len(s)
 }
 
-// wordEnd is the size of the first word of s: up to white space, or one character of a script without spaces.
-func wordEnd(s string) int {
+// wordEnd is the size of the first word of s: up to white space, or one character that is a word of its own, as in Chinese.
+func (p *packer) wordEnd(s string) int {
 	for i, r := range s {
-		if unicode.IsSpace(r) || unicode.Is(unicode.Han, r) {
+		if unicode.IsSpace(r) || p.tok.isolates(r) {
 			if i == 0 {
 				return utf8.RuneLen(r)
 			}

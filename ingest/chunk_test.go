@@ -49,3 +49,12 @@ func checkChunks(t *testing.T, e ingest.Extracted, settings store.Chunking) {
 		}
 	}
 }
+
+func TestChunkPacksChineseWithoutSpaces(t *testing.T) {
+	t.Parallel()
+	e := ingest.Extracted{Text: strings.Repeat("東京都", 2000)}
+	checkChunks(t, e, ingest.DefaultChunking)
+	if got, most := len(ingest.Chunk(e, ingest.DefaultChunking)), 30; got > most {
+		t.Errorf("6000 characters become %d chunks, want at most %d", got, most)
+	}
+}

@@ -75,6 +75,11 @@ func (t *Tokenizer) count(text string) int {
 	return s.tokens
 }
 
+// isolates tells whether a character beyond ASCII is always a word of its own: counts are additive on either side of it.
+func (t *Tokenizer) isolates(r rune) bool {
+	return r >= utf8.RuneSelf && t.runes.code(r) == runeIsolate
+}
+
 // scanner normalises a text rune by rune into words and matches each against the vocabulary.
 type scanner struct {
 	t      *Tokenizer
