@@ -110,43 +110,17 @@ CREATE TABLE staged_chunks (
 );
 ALTER TABLE staged_chunks ALTER COLUMN embedding SET STORAGE EXTERNAL;
 
--- Words of the newest documents, one row each, until a merge moves them to a segment.
-CREATE TABLE words_recent (
-    document_id   uuid PRIMARY KEY,
-    collection_id bigint NOT NULL,
-    first_chunk   bigint NOT NULL,
-    chunk_count   integer NOT NULL,
-    postings      bytea NOT NULL
-);
-CREATE INDEX words_recent_by_collection ON words_recent (collection_id);
-
--- A segment is a set of chunks whose words are inverted: for each term its postings in blocks.
-CREATE TABLE word_segments (
-    id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    collection_id bigint NOT NULL,
-    chunks        bigint NOT NULL,
-    ranges        int8multirange NOT NULL -- ids of its chunks
-);
-CREATE INDEX word_segments_by_collection ON word_segments (collection_id);
-
-CREATE TABLE words (
+-- The inverted index of visible chunks: for a term and a run of a document's chunks, which of them hold it, how often, and how
+-- long they are, packed as store/words.go says. A document's rows are found again by its chunk ids.
+CREATE TABLE postings (
     collection_id bigint NOT NULL,
     term          text COLLATE "C" NOT NULL,
-    segment_id    bigint NOT NULL,
-    block         integer NOT NULL,
-    postings      bytea NOT NULL,
-    PRIMARY KEY (collection_id, term, segment_id, block)
+    first_chunk   bigint NOT NULL, -- id of the run's first chunk
+    packed        bytea NOT NULL,
+    PRIMARY KEY (collection_id, term, first_chunk) INCLUDE (packed)
 );
-ALTER TABLE words ALTER COLUMN postings SET STORAGE PLAIN;
-CREATE INDEX words_by_segment ON words (segment_id);
-
--- Chunks deleted since their words were merged into a segment.
-CREATE TABLE words_dead (
-    first_chunk   bigint PRIMARY KEY,
-    collection_id bigint NOT NULL,
-    chunk_count   integer NOT NULL
-);
-CREATE INDEX words_dead_by_collection ON words_dead (collection_id);
+ALTER TABLE postings ALTER COLUMN packed SET STORAGE PLAIN;
+CREATE INDEX postings_by_chunk ON postings (first_chunk);
 
 -- Token buckets of model providers.
 CREATE TABLE budgets (

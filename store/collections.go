@@ -156,7 +156,7 @@ func (s *Store) DeleteCollection(ctx context.Context, name string) error {
 		if _, err := tx.Exec(ctx, "SELECT FROM documents WHERE collection_id = $1 ORDER BY id FOR UPDATE", id); err != nil {
 			return err
 		}
-		for _, table := range []string{space.table(), "chunks", "words_recent", "words", "word_segments", "words_dead", "documents", "collections"} {
+		for _, table := range []string{space.table(), "chunks", "postings", "documents", "collections"} {
 			key := "collection_id"
 			if table == "collections" {
 				key = "id"

@@ -73,7 +73,7 @@ type Store struct {
 	read *pgxpool.Pool // pool, or the replica's
 	ids  chunkIDs
 
-	indexed sync.Map // space id → indexState, looked up again after indexStateTTL
+	indexes sync.Map // space id → indexState (maintain.go)
 }
 
 // Open connects, applies the migrations under an advisory lock and checks the pgvector version (0.8.4 or newer).
@@ -141,7 +141,7 @@ func openPool(ctx context.Context, url string, cfg Config) (*pgxpool.Pool, error
 			cc.RuntimeParams[key] = value
 		}
 	}
-	conf.AfterConnect = registerHalfvec
+	conf.AfterConnect = registerVectors
 	pool, err := pgxpool.NewWithConfig(ctx, conf)
 	if err != nil {
 		return nil, err

@@ -1,0 +1,402 @@
+package store
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/pgvector/pgvector-go"
+)
+
+// Work is what a worker needs to process one revision. Document carries title, media type, language and metadata as the
+// newest put said them.
+type Work struct {
+	Document   Document
+	Collection Collection
+	Source     []byte
+	Settings   string
+}
+
+// BeginWork marks the revision running and returns its source. ErrSuperseded if a newer revision exists or this one has
+// ended, ErrNotFound if the document is gone.
+func (s *Store) BeginWork(ctx context.Context, documentID string, revision int64) (Work, error) {
+	var w Work
+	var collection string
+	err := s.write(ctx, func(tx pgx.Tx) error {
+		rows, err := tx.Query(ctx, `
+			UPDATE documents d SET status = 'running', updated_at = now()
+			WHERE id = $1 AND revision = $2 AND status IN ('queued', 'running') RETURNING `+documentColumns, documentID, revision)
+		if err != nil {
+			return err
+		}
+		if w.Document, err = pgx.CollectExactlyOneRow(rows, scanDocument); errors.Is(err, pgx.ErrNoRows) {
+			return whyNot(ctx, tx, documentID)
+		}
+		if err != nil {
+			return err
+		}
+		collection = w.Document.Collection
+		d := &w.Document
+		return tx.QueryRow(ctx, `
+			SELECT s.source, s.title, s.media_type, s.language, s.metadata, d.settings
+			FROM document_sources s JOIN documents d ON d.id = s.document_id WHERE d.id = $1`, documentID).
+			Scan(&w.Source, &d.Title, &d.MediaType, &d.Language, &d.Metadata, &w.Settings)
+	})
+	if err != nil {
+		return Work{}, mapped("begin work on "+documentID, err)
+	}
+	w.Collection, err = s.Collection(ctx, collection)
+	return w, err
+}
+
+// whyNot tells a document that is gone from a revision that is not wanted any more.
+func whyNot(ctx context.Context, tx pgx.Tx, documentID string) error {
+	var there bool
+	if err := tx.QueryRow(ctx, "SELECT EXISTS (SELECT FROM documents WHERE id = $1)", documentID).Scan(&there); err != nil {
+		return err
+	}
+	if there {
+		return ErrSuperseded
+	}
+	return ErrNotFound
+}
+
+// Chunk is one piece of a document's extracted text. Start and End count Unicode code points into that text.
+type Chunk struct {
+	Ordinal   int
+	Heading   []string // path from the document's top heading down
+	Start     int
+	End       int
+	Text      string // exactly text[Start:End]
+	Tokens    int
+	Embedding []float32
+}
+
+// StageChunks keeps embedded chunks of an unfinished revision, invisible to search, so that a restart need not embed
+// them again. Idempotent per ordinal. ErrSuperseded, ErrNotFound, ErrInvalidVector.
+func (s *Store) StageChunks(ctx context.Context, documentID string, revision int64, chunks []Chunk) error {
+	err := s.write(ctx, func(tx pgx.Tx) error {
+		dimensions, err := lockRevision(ctx, tx, documentID, revision)
+		if err != nil {
+			return err
+		}
+		ordinals := make([]int, len(chunks))
+		values := make([][]any, len(chunks))
+		for i, c := range chunks {
+			v, err := unitVector(c.Embedding, dimensions)
+			if err != nil {
+				return fmt.Errorf("chunk %d: %w", c.Ordinal, err)
+			}
+			ordinals[i] = c.Ordinal
+			values[i] = []any{documentID, revision, c.Ordinal, headingOf(c), c.Start, c.End, c.Tokens, c.Text, v}
+		}
+		_, err = tx.Exec(ctx, "DELETE FROM staged_chunks WHERE document_id = $1 AND (revision <> $2 OR ordinal = ANY($3))", documentID, revision, ordinals)
+		if err != nil {
+			return err
+		}
+		_, err = tx.CopyFrom(ctx, pgx.Identifier{"staged_chunks"},
+			[]string{"document_id", "revision", "ordinal", "heading", "start_char", "end_char", "token_count", "text", "embedding"}, pgx.CopyFromRows(values))
+		return err
+	})
+	return mapped("stage chunks of "+documentID, err)
+}
+
+func headingOf(c Chunk) []string {
+	if c.Heading == nil {
+		return []string{}
+	}
+	return c.Heading
+}
+
+// lockRevision makes sure that the revision is still wanted, until the transaction ends, and returns its space's dimensions.
+func lockRevision(ctx context.Context, tx pgx.Tx, documentID string, revision int64) (dimensions int, err error) {
+	err = tx.QueryRow(ctx, `
+		SELECT s.dimensions FROM documents d JOIN collections k ON k.id = d.collection_id JOIN spaces s ON s.id = k.space_id
+		WHERE d.id = $1 AND d.revision = $2 AND d.status IN ('queued', 'running') FOR UPDATE OF d`, documentID, revision).Scan(&dimensions)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return 0, whyNot(ctx, tx, documentID)
+	}
+	return dimensions, err
+}
+
+// StagedOrdinals lists the ordinals staged for the revision with the SHA-256 of their texts.
+func (s *Store) StagedOrdinals(ctx context.Context, documentID string, revision int64) (map[int][32]byte, error) {
+	type row struct {
+		Ordinal int
+		Sum     []byte
+	}
+	all, err := many(ctx, s.pool, pgx.RowToStructByPos[row],
+		"SELECT ordinal, sha256(convert_to(text, 'UTF8')) FROM staged_chunks WHERE document_id = $1 AND revision = $2", documentID, revision)
+	if err != nil {
+		return nil, mapped("staged chunks of "+documentID, err)
+	}
+	staged := make(map[int][32]byte, len(all))
+	for _, r := range all {
+		staged[r.Ordinal] = [sha256.Size]byte(r.Sum)
+	}
+	return staged, nil
+}
+
+// Completion is the result of processing one revision.
+type Completion struct {
+	DocumentID string
+	Revision   int64
+	Text       string  // the extracted text
+	Title      string  // "" keeps what the put said
+	Language   string  // "" keeps
+	Chunks     []Chunk // those not staged; with staged ones they must cover ordinals 0..Total-1
+	Total      int
+}
+
+// Complete makes the revision visible and removes the old generation, in one transaction: text, chunks, vectors, words,
+// counts, status completed. ErrSuperseded and ErrNotFound (then nothing changes), ErrInvalidVector, ErrInvalidText.
+func (s *Store) Complete(ctx context.Context, c Completion) error {
+	p, err := s.prepare(ctx, c)
+	if err == nil {
+		err = s.write(ctx, func(tx pgx.Tx) error { return p.swap(ctx, tx) })
+	}
+	return mapped("complete "+c.DocumentID, err)
+}
+
+// prepared is a completion with everything that can be computed before the document's row is locked.
+type prepared struct {
+	Completion
+	space    Space
+	table    string
+	first    int64 // id of the first chunk
+	language string
+	title    string
+	vectors  []pgvector.HalfVector
+	postings []postingRow
+	words    int64
+	tokens   int
+}
+
+// prepare analyses the words of all chunks, the staged ones too, and gives them ids.
+func (s *Store) prepare(ctx context.Context, c Completion) (*prepared, error) {
+	p := &prepared{Completion: c}
+	err := s.pool.QueryRow(ctx, `
+		SELECT sp.id, sp.dimensions, coalesce(nullif($2, ''), s.title), coalesce(nullif($3, ''), s.language)
+		FROM documents d JOIN document_sources s ON s.document_id = d.id JOIN collections k ON k.id = d.collection_id JOIN spaces sp ON sp.id = k.space_id
+		WHERE d.id = $1`, c.DocumentID, c.Title, c.Language).Scan(&p.space.ID, &p.space.Dimensions, &p.title, &p.language)
+	if err != nil {
+		return nil, err
+	}
+	p.table = p.space.table()
+	staged, err := many(ctx, s.pool, scanChunk, `
+		SELECT ordinal, heading, start_char, end_char, text, token_count FROM staged_chunks WHERE document_id = $1 AND revision = $2`, c.DocumentID, c.Revision)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.cover(staged); err != nil {
+		return nil, err
+	}
+	for _, ch := range c.Chunks {
+		v, err := unitVector(ch.Embedding, p.space.Dimensions)
+		if err != nil {
+			return nil, fmt.Errorf("chunk %d: %w", ch.Ordinal, err)
+		}
+		p.vectors = append(p.vectors, v)
+	}
+	if p.Total > 0 {
+		if p.first, err = s.ids.take(ctx, s.pool, p.Total); err != nil {
+			return nil, err
+		}
+	}
+	p.analyse(staged)
+	return p, nil
+}
+
+// cover checks that chunks and staged chunks are ordinals 0..Total-1, each once.
+func (p *prepared) cover(staged []Chunk) error {
+	seen := make([]bool, p.Total)
+	for _, list := range [][]Chunk{p.Chunks, staged} {
+		for _, c := range list {
+			if c.Ordinal < 0 || c.Ordinal >= p.Total || seen[c.Ordinal] {
+				return fmt.Errorf("chunk %d of %d is there twice or out of range", c.Ordinal, p.Total)
+			}
+			seen[c.Ordinal] = true
+			p.tokens += c.Tokens
+		}
+	}
+	if have := len(p.Chunks) + len(staged); have != p.Total {
+		return fmt.Errorf("%d of %d chunks are there", have, p.Total)
+	}
+	return nil
+}
+
+func (p *prepared) analyse(staged []Chunk) {
+	a := newAnalyzer(stemLanguage(p.language))
+	words := make([]chunkWords, 0, p.Total)
+	for _, list := range [][]Chunk{p.Chunks, staged} {
+		for _, c := range list {
+			words = append(words, a.wordsOf(p.title, c))
+		}
+	}
+	p.postings, p.words = invert(words, p.first)
+}
+
+// visible is what is known of a document's visible version, its row locked.
+type visible struct {
+	document   string
+	collection int64
+	table      string
+	first      int64
+	chunks     int
+	words      int64
+}
+
+func lockVisible(ctx context.Context, tx pgx.Tx, id string) (v visible, err error) {
+	var space Space
+	err = tx.QueryRow(ctx, `
+		SELECT d.id, d.collection_id, k.space_id, d.first_chunk, d.chunk_count, d.word_count
+		FROM documents d JOIN collections k ON k.id = d.collection_id WHERE d.id = $1 FOR UPDATE OF d`, id).
+		Scan(&v.document, &v.collection, &space.ID, &v.first, &v.chunks, &v.words)
+	v.table = space.table()
+	return v, err
+}
+
+// remove deletes chunks, vectors and words; ids of a document's chunks are consecutive.
+func (v visible) remove(ctx context.Context, tx pgx.Tx) error {
+	if v.chunks == 0 {
+		return nil
+	}
+	last := v.first + int64(v.chunks) - 1
+	for _, sql := range []string{
+		"DELETE FROM chunks WHERE id BETWEEN $1 AND $2",
+		"DELETE FROM " + v.table + " WHERE chunk_id BETWEEN $1 AND $2",
+		"DELETE FROM postings WHERE first_chunk BETWEEN $1 AND $2",
+	} {
+		if _, err := tx.Exec(ctx, sql, v.first, last); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// swap is Complete's transaction.
+func (p *prepared) swap(ctx context.Context, tx pgx.Tx) error {
+	if _, err := lockRevision(ctx, tx, p.DocumentID, p.Revision); err != nil {
+		return err
+	}
+	old, err := lockVisible(ctx, tx, p.DocumentID)
+	if err != nil {
+		return err
+	}
+	if err := old.remove(ctx, tx); err != nil {
+		return err
+	}
+	if err := p.insert(ctx, tx, old.collection); err != nil {
+		return err
+	}
+	if err := p.describe(ctx, tx); err != nil {
+		return err
+	}
+	// Last, because other writers of the collection may wait for the counters' row.
+	return addToCounters(ctx, tx, old.collection, counters{chunks: int64(p.Total - old.chunks), words: p.words - old.words})
+}
+
+// insert copies the new chunks in and moves the staged ones.
+func (p *prepared) insert(ctx context.Context, tx pgx.Tx, collection int64) error {
+	chunks, vectors := make([][]any, len(p.Chunks)), make([][]any, len(p.Chunks))
+	for i, c := range p.Chunks {
+		id := p.first + int64(c.Ordinal)
+		chunks[i] = []any{id, collection, p.DocumentID, p.Revision, c.Ordinal, headingOf(c), c.Start, c.End, c.Tokens, c.Text}
+		vectors[i] = []any{id, collection, p.DocumentID, p.vectors[i]}
+	}
+	postings := make([][]any, len(p.postings))
+	for i, r := range p.postings {
+		postings[i] = []any{collection, r.term, r.first, r.packed}
+	}
+	for _, c := range []struct {
+		table   string
+		columns []string
+		rows    [][]any
+	}{
+		{"chunks", []string{"id", "collection_id", "document_id", "generation", "ordinal", "heading", "start_char", "end_char", "token_count", "text"}, chunks},
+		{p.table, []string{"chunk_id", "collection_id", "document_id", "embedding"}, vectors},
+		{"postings", []string{"collection_id", "term", "first_chunk", "packed"}, postings},
+	} {
+		if len(c.rows) == 0 {
+			continue
+		}
+		if _, err := tx.CopyFrom(ctx, pgx.Identifier{c.table}, c.columns, pgx.CopyFromRows(c.rows)); err != nil {
+			return err
+		}
+	}
+	return p.moveStaged(ctx, tx, collection)
+}
+
+func (p *prepared) moveStaged(ctx context.Context, tx pgx.Tx, collection int64) error {
+	if len(p.Chunks) < p.Total {
+		for _, sql := range []string{
+			`INSERT INTO chunks (id, collection_id, document_id, generation, ordinal, heading, start_char, end_char, token_count, text)
+			 SELECT $1 + ordinal, $2, document_id, revision, ordinal, heading, start_char, end_char, token_count, text
+			 FROM staged_chunks WHERE document_id = $3 AND revision = $4 ORDER BY ordinal`,
+			`INSERT INTO ` + p.table + ` (chunk_id, collection_id, document_id, embedding)
+			 SELECT $1 + ordinal, $2, document_id, embedding FROM staged_chunks WHERE document_id = $3 AND revision = $4 ORDER BY ordinal`,
+		} {
+			if _, err := tx.Exec(ctx, sql, p.first, collection, p.DocumentID, p.Revision); err != nil {
+				return err
+			}
+		}
+	}
+	_, err := tx.Exec(ctx, "DELETE FROM staged_chunks WHERE document_id = $1", p.DocumentID)
+	return err
+}
+
+// describe makes the document's row tell of the new version, and keeps its text.
+func (p *prepared) describe(ctx context.Context, tx pgx.Tx) error {
+	_, err := tx.Exec(ctx, `
+		UPDATE documents d SET status = 'completed', error_code = NULL, error_text = NULL, generation = $2, chunk_count = $3, token_count = $4,
+			word_count = $5, first_chunk = $6, title = $7, language = $8, media_type = s.media_type, metadata = s.metadata, updated_at = now()
+		FROM document_sources s WHERE s.document_id = d.id AND d.id = $1`,
+		p.DocumentID, p.Revision, p.Total, p.tokens, p.words, p.first, p.title, p.language)
+	if err != nil {
+		return err
+	}
+	_, err = tx.Exec(ctx, `
+		INSERT INTO document_texts (document_id, collection_id, text) SELECT id, collection_id, $2 FROM documents WHERE id = $1
+		ON CONFLICT (document_id) DO UPDATE SET text = excluded.text`, p.DocumentID, p.Text)
+	if err != nil {
+		return err
+	}
+	_, err = tx.Exec(ctx, `
+		UPDATE collections SET languages = array_append(languages, $2)
+		WHERE id = (SELECT collection_id FROM documents WHERE id = $1) AND NOT $2 = ANY(languages)`, p.DocumentID, stemLanguage(p.language))
+	return err
+}
+
+// Fail records the revision's permanent error; the old generation stays visible. ErrSuperseded, ErrNotFound.
+func (s *Store) Fail(ctx context.Context, documentID string, revision int64, code, text string) error {
+	err := s.write(ctx, func(tx pgx.Tx) error {
+		if _, err := lockRevision(ctx, tx, documentID, revision); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, "UPDATE documents SET status = 'error', error_code = $2, error_text = $3, updated_at = now() WHERE id = $1", documentID, code, text)
+		if err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, "DELETE FROM staged_chunks WHERE document_id = $1", documentID)
+		return err
+	})
+	return mapped("fail "+documentID, err)
+}
+
+// counters are changes of a collection's totals.
+type counters struct{ documents, chunks, words int64 }
+
+// counterShards spreads a collection's totals, so that writers seldom wait for each other.
+const counterShards = 16
+
+func addToCounters(ctx context.Context, tx pgx.Tx, collection int64, c counters) error {
+	_, err := tx.Exec(ctx, `
+		INSERT INTO collection_counters AS t (collection_id, shard, documents, chunks, words) VALUES ($1, $2, $3, $4, $5)
+		ON CONFLICT (collection_id, shard) DO UPDATE SET documents = t.documents + excluded.documents,
+			chunks = t.chunks + excluded.chunks, words = t.words + excluded.words`,
+		collection, rand.N(counterShards), c.documents, c.chunks, c.words)
+	return err
+}
