@@ -1,0 +1,364 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/footnote-rag/footnote/retrieval"
+	"github.com/footnote-rag/footnote/store"
+	"github.com/footnote-rag/footnote/workersai"
+)
+
+const (
+	// maxPassages of one search or answer.
+	maxPassages = 100
+	// maxTurns of an earlier conversation; more than fits any context window.
+	maxTurns = 100
+	// slotWait is how long a question waits for a place before it is told to come again.
+	slotWait = time.Second
+)
+
+// documentRef names a passage's document.
+type documentRef struct {
+	ID       string          `json:"id"`
+	URI      string          `json:"uri"`
+	Title    string          `json:"title"`
+	Metadata json.RawMessage `json:"metadata,omitempty"`
+}
+
+type scoringDetails struct {
+	Vector  *store.LegScore `json:"vector,omitempty"`
+	Lexical *store.LegScore `json:"lexical,omitempty"`
+	Fusion  string          `json:"fusion,omitempty"`
+}
+
+type passageView struct {
+	Number         int            `json:"number"` // from 1, in this order; what citations call source
+	Document       documentRef    `json:"document"`
+	Ordinal        int            `json:"ordinal"`
+	Heading        []string       `json:"heading"`
+	Start          int            `json:"start"`
+	End            int            `json:"end"`
+	Text           string         `json:"text"`
+	Score          float64        `json:"score"`
+	ScoringDetails scoringDetails `json:"scoring_details"`
+}
+
+func viewPassages(passages []store.Passage) []passageView {
+	views := make([]passageView, len(passages))
+	for i, p := range passages {
+		views[i] = passageView{
+			Number: i + 1, Document: documentRef{p.DocumentID, p.URI, p.Title, objectOrEmpty(p.Metadata)}, Ordinal: p.Ordinal,
+			Heading: notNil(p.Heading), Start: p.Start, End: p.End, Text: p.Text, Score: p.Score,
+			ScoringDetails: scoringDetails{p.Vector, p.Lexical, p.Fusion},
+		}
+	}
+	return views
+}
+
+type searchInput struct {
+	Collection string          `json:"collection"`
+	Query      string          `json:"query"`
+	Limit      *int            `json:"limit"`
+	Filter     json.RawMessage `json:"filter"`
+	Mode       store.Mode      `json:"mode"`
+}
+
+func (s *Server) search(c echo.Context) error {
+	var in searchInput
+	if err := decode(c, &in); err != nil {
+		return err
+	}
+	scope, err := scopeOf(c, in.Collection, in.Query, in.Limit, in.Filter, in.Mode)
+	if err != nil {
+		return err
+	}
+	release, err := s.takeSlot(c.Request().Context())
+	if err != nil {
+		return err
+	}
+	defer release()
+	found, err := s.cfg.Retrieval.Search(c.Request().Context(), retrieval.SearchRequest{
+		Collection: scope.collection, Query: in.Query, Limit: scope.limit, Filter: scope.filter, Mode: in.Mode,
+	})
+	if err != nil {
+		return missing(err, errNoCollection)
+	}
+	return c.JSON(http.StatusOK, map[string]any{
+		"passages": viewPassages(found.Passages), "timings": found.Timings, "degraded": found.Degraded,
+	})
+}
+
+// scope is what every question is limited to.
+type scope struct {
+	collection string
+	limit      int // 0: the room's default
+	filter     store.Filter
+}
+
+func scopeOf(c echo.Context, collection, question string, limit *int, filter json.RawMessage, mode store.Mode) (scope, error) {
+	sc := scope{collection: collectionName(firstOf(collection, c.QueryParam("collection")))}
+	if err := checkCollectionName(sc.collection); err != nil {
+		return sc, err
+	}
+	if strings.TrimSpace(question) == "" {
+		return sc, fmt.Errorf("%w: it is empty: ask something", retrieval.ErrInvalidQuestion)
+	}
+	if strings.IndexByte(question, 0) >= 0 {
+		return sc, fmt.Errorf("%w: it has a NUL character: remove it", retrieval.ErrInvalidQuestion)
+	}
+	if limit != nil {
+		if sc.limit = *limit; sc.limit < 1 || sc.limit > maxPassages {
+			return sc, invalid("limit is %d: give a number from 1 to %d", sc.limit, maxPassages)
+		}
+	}
+	switch mode {
+	case "", store.Hybrid, store.Vector, store.Lexical:
+	default:
+		return sc, invalid("mode is %q: it is one of hybrid, vector, lexical", mode)
+	}
+	if len(filter) == 0 || string(filter) == "null" {
+		return sc, nil
+	}
+	var err error
+	sc.filter, err = store.ParseFilter(filter)
+	return sc, err
+}
+
+// takeSlot bounds the questions in flight; who waits longer than slotWait comes again.
+func (s *Server) takeSlot(ctx context.Context) (release func(), err error) {
+	timed, cancel := context.WithTimeout(ctx, slotWait)
+	defer cancel()
+	if s.slots.Acquire(timed, 1) != nil {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		return nil, errOverloaded
+	}
+	return func() { s.slots.Release(1) }, nil
+}
+
+type answerInput struct {
+	Collection string          `json:"collection"`
+	Question   string          `json:"question"`
+	Messages   []turn          `json:"messages"`
+	Filter     json.RawMessage `json:"filter"`
+	Limit      *int            `json:"limit"`
+	Mode       store.Mode      `json:"mode"`
+	Strict     bool            `json:"strict"`
+	Extractive bool            `json:"extractive"`
+}
+
+// turn is one earlier message.
+type turn struct {
+	Role    string `json:"role"`
+	Content string `json:"content"`
+}
+
+func (in answerInput) ask(c echo.Context) (retrieval.Question, error) {
+	sc, err := scopeOf(c, in.Collection, in.Question, in.Limit, in.Filter, in.Mode)
+	if err != nil {
+		return retrieval.Question{}, err
+	}
+	messages, err := conversation(in.Messages)
+	return retrieval.Question{
+		Collection: sc.collection, Question: in.Question, Messages: messages, Filter: sc.filter, Limit: sc.limit,
+		Strict: in.Strict, Mode: in.Mode, Extractive: in.Extractive,
+	}, err
+}
+
+func conversation(turns []turn) ([]workersai.Message, error) {
+	if len(turns) > maxTurns {
+		return nil, invalid("messages has %d turns: send at most the last %d", len(turns), maxTurns)
+	}
+	messages := make([]workersai.Message, len(turns))
+	for i, t := range turns {
+		if t.Role != "user" && t.Role != "assistant" {
+			return nil, invalid("messages[%d].role is %q: it is user or assistant", i, t.Role)
+		}
+		messages[i] = workersai.Message{Role: t.Role, Content: t.Content}
+	}
+	return messages, nil
+}
+
+// answer replies with server-sent events where the client accepts them, else with one JSON object.
+func (s *Server) answer(c echo.Context) error {
+	var in answerInput
+	if err := decode(c, &in); err != nil {
+		return err
+	}
+	q, err := in.ask(c)
+	if err != nil {
+		return err
+	}
+	if strings.Contains(c.Request().Header.Get("Accept"), sseType) {
+		return s.stream(c, q, nativeEvents{})
+	}
+	return s.answerWhole(c, q)
+}
+
+// events runs one answer within its time, its slot and the server's life.
+func (s *Server) events(c echo.Context, q retrieval.Question, each func(context.Context, iter.Seq2[retrieval.Event, error]) error) error {
+	release, err := s.takeSlot(c.Request().Context())
+	if err != nil {
+		return err
+	}
+	defer release()
+	ctx, done := s.streams.open(c.Request().Context(), s.cfg.MaxStream)
+	defer done()
+	return missing(causeOf(ctx, each(ctx, s.cfg.Retrieval.Answer(ctx, q))), errNoCollection)
+}
+
+// causeOf prefers why the context ended to the cancellation that it led to.
+func causeOf(ctx context.Context, err error) error {
+	var ours *problem
+	if cause := context.Cause(ctx); err != nil && errors.As(cause, &ours) {
+		return cause
+	}
+	return err
+}
+
+func (s *Server) answerWhole(c echo.Context, q retrieval.Question) error {
+	whole := answerView{Sources: []passageView{}, Citations: []citationView{}}
+	err := s.events(c, q, func(_ context.Context, events iter.Seq2[retrieval.Event, error]) error {
+		for ev, err := range events {
+			if err != nil {
+				return err
+			}
+			whole.add(ev)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return c.JSON(http.StatusOK, whole)
+}
+
+// citationView ties a sentence of the answer to characters of a document; both count code points.
+type citationView struct {
+	Sentence retrieval.Span    `json:"sentence"`
+	Verdict  retrieval.Verdict `json:"verdict"`
+	Score    float64           `json:"score"`
+	Source   int               `json:"source"` // number of the source; 0: none supports the sentence
+	Document *documentRef      `json:"document"`
+	Start    int               `json:"start"`
+	End      int               `json:"end"`
+	Quote    string            `json:"quote"`
+}
+
+func viewCitation(k retrieval.Citation) citationView {
+	v := citationView{Sentence: k.Sentence, Verdict: k.Verdict, Score: k.Score, Source: k.Source, Start: k.Span.Start, End: k.Span.End, Quote: k.Quote}
+	if p := k.Passage; p != nil {
+		v.Document = &documentRef{ID: p.DocumentID, URI: p.URI, Title: p.Title}
+	}
+	return v
+}
+
+type bestScores struct {
+	Vector  float64 `json:"vector"`
+	Lexical float64 `json:"lexical"`
+}
+
+// doneView ends an answer.
+type doneView struct {
+	Answer    string                  `json:"answer"`
+	Grounded  bool                    `json:"grounded"`
+	Reason    *string                 `json:"reason"`
+	Best      bestScores              `json:"best"`
+	Evidence  float64                 `json:"evidence"`
+	Threshold float64                 `json:"threshold"`
+	Degraded  bool                    `json:"degraded"`
+	Cut       bool                    `json:"cut"`
+	Usage     retrieval.Usage         `json:"usage"`
+	Timings   retrieval.AnswerTimings `json:"timings"`
+}
+
+func viewDone(d retrieval.Done) doneView {
+	v := doneView{
+		Answer: d.Answer, Grounded: d.Grounded, Best: bestScores(d.Best), Evidence: d.Evidence, Threshold: d.Threshold,
+		Degraded: d.Degraded, Cut: d.Cut, Usage: d.Usage, Timings: d.Timings,
+	}
+	if d.Reason != "" {
+		v.Reason = &d.Reason
+	}
+	return v
+}
+
+// answerView is a whole answer as one object.
+type answerView struct {
+	doneView
+	Sources   []passageView  `json:"sources"`
+	Citations []citationView `json:"citations"`
+}
+
+func (a *answerView) add(ev retrieval.Event) {
+	switch ev := ev.(type) {
+	case retrieval.Sources:
+		a.Sources = viewPassages(ev.Passages)
+	case retrieval.Citation:
+		a.Citations = append(a.Citations, viewCitation(ev))
+	case retrieval.Done:
+		a.doneView = viewDone(ev)
+	}
+}
+
+// dialect writes an answer's events in one of the formats that clients know.
+type dialect interface {
+	event(e *eventStream, ev retrieval.Event) error
+	fail(e *eventStream, p *problem) error
+}
+
+// stream writes an answer as server-sent events. It ends with done or with error, whatever happens, unless the client
+// has left.
+func (s *Server) stream(c echo.Context, q retrieval.Question, d dialect) error {
+	ctx, lost := context.WithCancelCause(c.Request().Context())
+	defer lost(nil)
+	c.SetRequest(c.Request().WithContext(ctx))
+	out := s.startEvents(c, lost)
+	err := s.events(c, q, func(_ context.Context, events iter.Seq2[retrieval.Event, error]) error {
+		for ev, err := range events {
+			if err == nil {
+				err = d.event(out, ev)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	out.close()
+	if err == nil || !out.begun() {
+		return err
+	}
+	p := describe(err)
+	p.RequestID = requestID(c)
+	return errors.Join(err, d.fail(out, p))
+}
+
+// nativeEvents is the format of POST /v1/answer.
+type nativeEvents struct{}
+
+func (nativeEvents) event(e *eventStream, ev retrieval.Event) error {
+	switch ev := ev.(type) {
+	case retrieval.Sources:
+		return e.send("sources", map[string]any{"sources": viewPassages(ev.Passages), "degraded": ev.Degraded})
+	case retrieval.Delta:
+		return e.send("delta", ev)
+	case retrieval.Citation:
+		return e.send("citation", viewCitation(ev))
+	case retrieval.Done:
+		return e.send("done", viewDone(ev))
+	}
+	return nil
+}
+
+func (nativeEvents) fail(e *eventStream, p *problem) error { return e.send("error", errorBody{p}) }
