@@ -2,7 +2,6 @@ package api
 
 import (
 	"encoding/hex"
-	"errors"
 	"net/http"
 	"regexp"
 	"strings"
@@ -134,6 +133,8 @@ type planSource struct {
 type planItem struct {
 	URI     string           `json:"uri"`
 	Outcome store.PutOutcome `json:"outcome"`
+	ID      string           `json:"id,omitempty"`     // of the stored document
+	Status  store.Status     `json:"status,omitempty"` // of its newest version
 }
 
 // plan answers which of the sources would be created, changed or unchanged. Documents whose files are gone are found
@@ -149,16 +150,13 @@ func (s *Server) plan(c echo.Context) error {
 		return err
 	}
 	outcomes, err := s.cfg.Ingest.Plan(c.Request().Context(), name, sources)
-	if err != nil && !errors.Is(err, store.ErrNotFound) {
+	if err != nil {
 		return err
 	}
 	items := make([]planItem, len(in.Documents))
 	for i, d := range in.Documents {
-		outcome, ok := outcomes[d.URI]
-		if !ok { // no such collection yet: all is new
-			outcome = store.Created
-		}
-		items[i] = planItem{d.URI, outcome}
+		p := outcomes[d.URI]
+		items[i] = planItem{d.URI, p.Outcome, p.ID, p.Status}
 	}
 	return c.JSON(http.StatusOK, map[string]any{"documents": items})
 }
