@@ -34,6 +34,7 @@ type Config struct {
 
 const (
 	defaultMaxConns   = 16
+	queueConns        = 8 // fetching, completing, listening, leading, and our watch over dead processes
 	defaultEFSearch   = 100
 	defaultIndexAfter = 20_000
 
@@ -68,10 +69,11 @@ func (c Config) withDefaults() (Config, error) {
 
 // Store is safe for concurrent use and does not change after Open.
 type Store struct {
-	cfg  Config
-	pool *pgxpool.Pool
-	read *pgxpool.Pool // pool, or the replica's
-	ids  chunkIDs
+	cfg   Config
+	pool  *pgxpool.Pool
+	read  *pgxpool.Pool // pool, or the replica's
+	queue *pgxpool.Pool // for River
+	ids   chunkIDs
 
 	indexes sync.Map // space id → indexState (maintain.go)
 }
@@ -86,13 +88,20 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		return nil, mapped("open database", err)
 	}
 	s := &Store{cfg: cfg}
-	if s.pool, err = openPool(ctx, cfg.URL, cfg); err != nil {
+	if s.pool, err = openPool(ctx, cfg.URL, cfg, cancelWatcher); err != nil {
 		return nil, mapped("open database", err)
 	}
 	s.read = s.pool
+	forQueue := cfg
+	forQueue.MaxConns = queueConns
+	if s.queue, err = openPool(ctx, cfg.URL, forQueue, nil); err != nil {
+		s.pool.Close()
+		return nil, mapped("open database", err)
+	}
 	if cfg.ReplicaURL != "" {
-		if s.read, err = openPool(ctx, cfg.ReplicaURL, cfg); err != nil {
+		if s.read, err = openPool(ctx, cfg.ReplicaURL, cfg, cancelWatcher); err != nil {
 			s.pool.Close()
+			s.queue.Close()
 			return nil, mapped("open replica", err)
 		}
 	}
@@ -116,7 +125,14 @@ func prepareDatabase(ctx context.Context, url string) error {
 	return migrate(ctx, conn, migrations.Files)
 }
 
-func openPool(ctx context.Context, url string, cfg Config) (*pgxpool.Pool, error) {
+// cancelWatcher asks the server to cancel a query whose caller has left, so that the connection can be used again: without it
+// every client that disconnects costs a new connection.
+func cancelWatcher(conn *pgconn.PgConn) ctxwatch.Handler {
+	return &pgconn.CancelRequestContextWatcherHandler{Conn: conn, DeadlineDelay: cancelDelay}
+}
+
+// openPool opens a pool; watcher says what happens to a query whose context ends, nil: its connection is closed.
+func openPool(ctx context.Context, url string, cfg Config, watcher func(*pgconn.PgConn) ctxwatch.Handler) (*pgxpool.Pool, error) {
 	conf, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		return nil, err
@@ -125,8 +141,8 @@ func openPool(ctx context.Context, url string, cfg Config) (*pgxpool.Pool, error
 	conf.MaxConnIdleTime = 5 * time.Minute
 	cc := conf.ConnConfig
 	cc.ConnectTimeout = connectTimeout
-	cc.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
-		return &pgconn.CancelRequestContextWatcherHandler{Conn: conn, DeadlineDelay: cancelDelay}
+	if watcher != nil {
+		cc.BuildContextWatcherHandler = watcher
 	}
 	for key, value := range map[string]string{
 		"application_name":    "footnote",
@@ -158,6 +174,7 @@ func (s *Store) Close() {
 	if s.read != s.pool {
 		s.read.Close()
 	}
+	s.queue.Close()
 	s.pool.Close()
 }
 
@@ -171,8 +188,9 @@ func (s *Store) Ping(ctx context.Context) error {
 	return mapped("ping", conn.Ping(ctx))
 }
 
-// Pool is for River's driver in ingest and for nothing else.
-func (s *Store) Pool() *pgxpool.Pool { return s.pool }
+// Pool is for River's driver in ingest and for nothing else. It is a pool of its own: River interrupts a connection that
+// listens, which the cancellation of queries in the main pool would hold up.
+func (s *Store) Pool() *pgxpool.Pool { return s.queue }
 
 // acquire takes a connection under a deadline of its own.
 func acquire(ctx context.Context, pool *pgxpool.Pool) (*pgxpool.Conn, error) {

@@ -83,6 +83,7 @@ type loadSource struct {
 type loadPlan struct {
 	created, changed, unchanged int
 	send                        []loadSource
+	waiting                     []document // sent by an earlier load, not searchable yet
 	gone                        []goneDocument
 }
 
@@ -92,7 +93,11 @@ type goneDocument struct {
 }
 
 func (l loadPlan) String() string {
-	return fmt.Sprintf("+%d new, ~%d changed, -%d gone, %d unchanged", l.created, l.changed, len(l.gone), l.unchanged)
+	s := fmt.Sprintf("+%d new, ~%d changed, -%d gone, %d unchanged", l.created, l.changed, len(l.gone), l.unchanged)
+	if n := len(l.waiting); n > 0 {
+		s += fmt.Sprintf(" (%d of them still being worked on)", n)
+	}
+	return s
 }
 
 func (p *program) load(ctx context.Context, o loadOptions, paths []string) error {
@@ -170,10 +175,11 @@ func (l *loadPlan) addBatch(ctx context.Context, c *client, collection string, b
 		Documents []struct {
 			URI     string `json:"uri"`
 			Outcome string `json:"outcome"`
+			ID      string `json:"id"`
 			Status  string `json:"status"`
 		} `json:"documents"`
 	}
-	if err := c.postJSON(ctx, "/v1/documents/plan", in, &out); err != nil {
+	if err := c.postJSON(ctx, "/v1/plan", in, &out); err != nil {
 		return fmt.Errorf("plan the load: %w", err)
 	}
 	for _, d := range out.Documents {
@@ -189,6 +195,9 @@ func (l *loadPlan) addBatch(ctx context.Context, c *client, collection string, b
 			l.send = append(l.send, s)
 		default:
 			l.unchanged++
+			if now := (document{ID: d.ID, URI: d.URI, Status: d.Status}); !now.ended() {
+				l.waiting = append(l.waiting, now)
+			}
 		}
 	}
 	return nil

@@ -38,10 +38,13 @@ type sender struct {
 // not stop the others; a failure of the server or of the way to it does.
 func (p *program) sendAll(ctx context.Context, c *client, o loadOptions, plan loadPlan, t *totals) ([]loadFailure, error) {
 	s := &sender{p: p, c: c, o: o, totals: t, lines: json.NewEncoder(p.stdout)}
-	s.bar = newProgressBar(p.stderr, "loading", len(plan.send))
+	s.bar = newProgressBar(p.stderr, "loading", len(plan.send)+len(plan.waiting))
 	defer s.bar.finish()
 
-	accepted := make(chan document, max(len(plan.send), 1))
+	accepted := make(chan document, len(plan.send)+len(plan.waiting)+1)
+	for _, d := range plan.waiting {
+		accepted <- d
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		defer close(accepted)

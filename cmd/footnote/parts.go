@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"time"
 
@@ -99,7 +100,7 @@ func (s *service) localModels(ctx context.Context, cfg serviceConfig) (models, e
 		return models{}, err
 	}
 	token := cmp.Or(set.APIKey, newToken())
-	host, err := modelhost.New(modelhost.Config{Catalogue: catalogue, Engines: engines, Tokens: hostTokens(set.APIKey), Logger: cfg.log})
+	host, err := modelhost.New(modelhost.Config{Catalogue: catalogue, Engines: engines, Tokens: hostTokens(set.APIKey), Getenv: os.Getenv, Logger: cfg.log})
 	if err != nil {
 		return models{}, err
 	}
@@ -139,11 +140,22 @@ func (s *service) serveModels(h http.Handler) (string, error) {
 	return "http://" + l.Addr().String(), nil
 }
 
+// readCatalogue lays the user's catalogue over the built-in one.
 func readCatalogue(file string) (modelhost.Catalogue, error) {
+	c := modelhost.DefaultCatalogue()
 	if file == "" {
-		return modelhost.DefaultCatalogue(), nil
+		return c, nil
 	}
-	return modelhost.ReadCatalogue(file)
+	f, err := os.Open(file)
+	if err != nil {
+		return c, fmt.Errorf("open the catalogue: %w", err)
+	}
+	defer f.Close()
+	own, err := modelhost.ParseCatalogue(f)
+	if err != nil {
+		return c, fmt.Errorf("read the catalogue %s: %w", file, err)
+	}
+	return c.With(own), nil
 }
 
 // catalogueModel is the backend that serves a name: the first whose engine or URL is there.

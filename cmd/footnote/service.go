@@ -30,7 +30,6 @@ type serviceConfig struct {
 // order of their start.
 type service struct {
 	listener net.Listener
-	server   *api.HTTPServer
 	failed   chan error // the HTTP server's end, if it was not asked for
 	stops    []func(context.Context) error
 }
@@ -62,7 +61,7 @@ func startService(ctx context.Context, cfg serviceConfig) (_ *service, err error
 	if err != nil {
 		return nil, err
 	}
-	s.serveHTTP(handler, cfg.log)
+	s.serveHTTP(handler)
 	return s, nil
 }
 
@@ -88,7 +87,7 @@ func (s *service) url() string {
 }
 
 // startRooms opens the store and starts ingest, retrieval and api on it.
-func (s *service) startRooms(ctx context.Context, cfg serviceConfig, database string, m models) (http.Handler, error) {
+func (s *service) startRooms(ctx context.Context, cfg serviceConfig, database string, m models) (*api.Server, error) {
 	set := cfg.settings
 	db, err := store.Open(ctx, store.Config{URL: database, ReplicaURL: set.ReplicaURL, Logger: cfg.log})
 	if err != nil {
@@ -126,11 +125,11 @@ func extractor() []string {
 
 func runExtractor(r io.Reader, w io.Writer) error { return ingest.RunExtractor(r, w) }
 
-func (s *service) serveHTTP(h http.Handler, log *slog.Logger) {
-	s.server = api.NewHTTPServer(h, log)
-	s.onStop(s.server.Shutdown)
+func (s *service) serveHTTP(h *api.Server) {
+	hs := api.NewHTTPServer(s.listener.Addr().String(), h)
+	s.onStop(func(ctx context.Context) error { return h.Shutdown(ctx, hs) })
 	go func() {
-		if err := s.server.Serve(s.listener); err != nil && !errors.Is(err, http.ErrServerClosed) {
+		if err := hs.Serve(s.listener); err != nil && !errors.Is(err, http.ErrServerClosed) {
 			s.failed <- fmt.Errorf("serve HTTP: %w", err)
 		}
 	}()
