@@ -83,15 +83,15 @@ func decodeWith(enc encoding.Encoding, name string, source []byte) (string, erro
 }
 
 // clean ends lines with "\n", whatever ended them before, and drops what is never seen: other control characters but the
-// tab, byte order marks, and marks that reorder text, so that it would read otherwise than it is stored. Marks that shape
-// words (soft hyphens, joiners, zero-width spaces) are part of the text and stay.
+// tab, byte order marks, soft hyphens, and marks that reorder text, so that it would read otherwise than it is stored.
+// Marks that shape or part words (joiners, zero-width spaces) are part of the text and stay.
 func clean(text string) string {
 	text = lineEnds.Replace(text)
 	return strings.Map(func(r rune) rune {
 		switch {
 		case r == '\n' || r == '\t':
 			return r
-		case r < 0x20, 0x7f <= r && r < 0xa0, r == 0xfeff:
+		case r < 0x20, 0x7f <= r && r < 0xa0, r == 0xad, r == 0xfeff:
 			return -1
 		case 0x202a <= r && r <= 0x202e, 0x2066 <= r && r <= 0x2069: // embeddings, overrides and isolates of UAX 9
 			return -1

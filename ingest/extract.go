@@ -64,7 +64,18 @@ func Extract(mediaType string, source []byte) (Extracted, error) {
 	if err != nil {
 		return Extracted{}, err
 	}
+	e.Title = truncate(e.Title, maxTitleRunes)
 	return e, nil
+}
+
+// maxTitleRunes bounds titles: they are shown in lists, and a page can claim megabytes of one.
+const maxTitleRunes = 300
+
+func truncate(s string, runes int) string {
+	if end := byteOffset(s, runes); end < len(s) {
+		return strings.TrimSpace(s[:end]) + "…"
+	}
+	return s
 }
 
 // composer writes a text block by block.
@@ -76,6 +87,7 @@ type composer struct {
 
 // add appends a block, after a blank line, or after a line end where two list items follow each other. Blank text is left out.
 func (c *composer) add(kind BlockKind, level int, text string) {
+	text = clean(text) // entities can stand for any character
 	if strings.TrimSpace(text) == "" {
 		return
 	}

@@ -22,6 +22,8 @@ type format struct {
 // formats is the registry. The first format with an extension wins.
 var formats = []format{
 	{mediaType: "text/plain", extensions: words(".txt .text .log .rst .adoc .asciidoc .org .textile .tex"), extract: extractPlain},
+	{mediaType: "text/html", extensions: words(".html .htm .shtml"), extract: extractHTML, charset: htmlCharset},
+	{mediaType: "application/xhtml+xml", extensions: words(".xhtml .xht"), extract: extractXHTML, charset: htmlCharset},
 	{mediaType: "text/csv", extensions: words(".csv"), extract: extractTable},
 	{mediaType: "text/tab-separated-values", extensions: words(".tsv"), extract: extractTable},
 	{mediaType: "application/json", aliases: words("text/json application/ld+json application/x-ndjson"),
@@ -173,6 +175,9 @@ func sniff(source []byte) (string, error) {
 		}
 	}
 	guess, _, err := mime.ParseMediaType(http.DetectContentType(source))
+	if guess == "text/xml" && bytes.Contains(source[:min(len(source), 1024)], []byte("<html")) {
+		guess = "application/xhtml+xml"
+	}
 	if err != nil || bytes.IndexByte(source, 0) >= 0 {
 		guess = "application/octet-stream"
 	}
