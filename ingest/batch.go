@@ -1,0 +1,319 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/footnote-rag/footnote/store"
+	"github.com/footnote-rag/footnote/workersai"
+)
+
+// batcher fills embedding requests with the chunks of several documents. There is no timer: while requests are under way
+// texts gather, and a free place takes what is there.
+type batcher struct {
+	cfg        Config
+	budget     *store.Budget
+	gate       gate
+	dimensions atomic.Int64
+	texts      atomic.Int64
+	calls      atomic.Int64
+
+	mu      sync.Mutex
+	pending []*text
+	wake    chan struct{} // has one place: a free sender looks again
+}
+
+// text is one chunk on its way. Its document waits for all of its texts.
+type text struct {
+	embedded string
+	chunk    *store.Chunk
+	of       *request
+	bad      int // replies that could not be used
+}
+
+// request is what one document waits for.
+type request struct {
+	ctx  context.Context
+	mu   sync.Mutex
+	left int
+	err  error
+	done chan struct{}
+}
+
+func newBatcher(cfg Config) *batcher {
+	return &batcher{cfg: cfg, wake: make(chan struct{}, 1),
+		budget: cfg.Store.Budget(store.BudgetConfig{Provider: cfg.Provider, Kind: "embed", PerMinute: cfg.EmbedPerMinute})}
+}
+
+// start runs the senders until ctx ends.
+func (b *batcher) start(ctx context.Context, wg *sync.WaitGroup) {
+	for range b.cfg.Concurrency {
+		wg.Go(func() { b.sendLoop(ctx) })
+	}
+}
+
+// embed fills the chunks' vectors. It returns when all are there, when one of them cannot be embedded (*ExtractError), or
+// when ctx ends.
+func (b *batcher) embed(ctx context.Context, chunks []store.Chunk) error {
+	if len(chunks) == 0 {
+		return nil
+	}
+	r := &request{ctx: ctx, left: len(chunks), done: make(chan struct{})}
+	b.mu.Lock()
+	for i := range chunks {
+		b.pending = append(b.pending, &text{embedded: EmbedText(chunks[i]), chunk: &chunks[i], of: r})
+	}
+	b.mu.Unlock()
+	b.signal()
+	select {
+	case <-r.done:
+		return r.err
+	case <-ctx.Done():
+		r.end(ctx.Err()) // its texts leave the batches
+		return ctx.Err()
+	}
+}
+
+func (b *batcher) signal() {
+	select {
+	case b.wake <- struct{}{}:
+	default:
+	}
+}
+
+// end fails the whole request, once.
+func (r *request) end(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.left > 0 {
+		r.left, r.err = 0, err
+		close(r.done)
+	}
+}
+
+// give stores a vector; late ones of an ended request are dropped.
+func (r *request) give(c *store.Chunk, v []float32) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.left == 0 {
+		return
+	}
+	c.Embedding = v
+	if r.left--; r.left == 0 {
+		close(r.done)
+	}
+}
+
+func (r *request) over() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.left == 0
+}
+
+// take removes the next batch from the queue, without the texts of requests that have ended.
+func (b *batcher) take() []*text {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var batch []*text
+	n := 0
+	for _, t := range b.pending {
+		if len(batch) == b.cfg.BatchTexts {
+			break
+		}
+		n++
+		if !t.of.over() {
+			batch = append(batch, t)
+		}
+	}
+	b.pending = b.pending[n:]
+	if len(b.pending) == 0 {
+		b.pending = nil // lets the array go
+	} else {
+		b.signal() // for the other senders
+	}
+	return batch
+}
+
+func (b *batcher) sendLoop(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-b.wake:
+		}
+		for batch := b.take(); len(batch) > 0; batch = b.take() {
+			b.send(ctx, batch)
+		}
+	}
+}
+
+// maxBadReplies is how often a text's unusable vector is asked for again before it is the document's error.
+const maxBadReplies = 3
+
+// send gets the vectors of a batch, waiting as long as the provider wants. A batch that is too large, or holds a text that the
+// model refuses, is halved until that text is alone.
+func (b *batcher) send(ctx context.Context, batch []*text) {
+	for {
+		batch = alive(batch)
+		if len(batch) == 0 || ctx.Err() != nil {
+			return
+		}
+		err := b.call(ctx, batch)
+		if err == nil || ctx.Err() != nil {
+			return
+		}
+		switch {
+		case errors.Is(err, workersai.ErrContextExceeded), errors.Is(err, workersai.ErrInvalidInput), b.tooOftenBad(batch, err):
+			if len(batch) == 1 {
+				batch[0].of.end(refused(batch[0], err))
+				return
+			}
+			b.send(ctx, batch[:len(batch)/2])
+			batch = batch[len(batch)/2:]
+		case errors.Is(err, workersai.ErrBadReply):
+			// asked again at once: tooOftenBad counts
+		default:
+			b.gate.shut(ctx, err, b.budget, b.cfg.Logger)
+		}
+	}
+}
+
+// tooOftenBad counts unusable replies against each text.
+func (b *batcher) tooOftenBad(batch []*text, err error) bool {
+	if !errors.Is(err, workersai.ErrBadReply) {
+		return false
+	}
+	worst := 0
+	for _, t := range batch {
+		t.bad++
+		worst = max(worst, t.bad)
+	}
+	return worst >= maxBadReplies
+}
+
+func alive(batch []*text) []*text {
+	var live []*text
+	for _, t := range batch {
+		if !t.of.over() {
+			live = append(live, t)
+		}
+	}
+	return live
+}
+
+// refused words a text's permanent error for the document.
+func refused(t *text, err error) error {
+	e := &ExtractError{Code: "rejected_by_model", Message: fmt.Sprintf("the embedding model refuses chunk %d (characters %d to %d): %v", t.chunk.Ordinal, t.chunk.Start, t.chunk.End, err)}
+	switch {
+	case errors.Is(err, workersai.ErrContextExceeded):
+		e.Code = "context_exceeded"
+	case errors.Is(err, workersai.ErrBadReply):
+		e.Code = "bad_upstream_reply"
+	}
+	return e
+}
+
+// call makes one request.
+func (b *batcher) call(ctx context.Context, batch []*text) error {
+	if err := b.gate.wait(ctx); err != nil {
+		return err
+	}
+	if err := b.budget.Wait(ctx, false); err != nil {
+		return err
+	}
+	texts := make([]string, len(batch))
+	for i, t := range batch {
+		texts[i] = t.embedded
+	}
+	b.calls.Add(1)
+	r, err := b.cfg.Models.Embed(ctx, workersai.EmbedRequest{Model: b.cfg.EmbedModel, Pooling: b.cfg.Pooling, Texts: texts, Dimensions: int(b.dimensions.Load())})
+	if err != nil {
+		return err
+	}
+	b.gate.open()
+	b.texts.Add(int64(len(batch)))
+	for i, t := range batch {
+		t.of.give(t.chunk, r.Vectors[i])
+	}
+	return nil
+}
+
+// gate makes all senders wait together while the provider cannot serve.
+type gate struct {
+	mu       sync.Mutex
+	until    time.Time
+	why      string
+	failures int
+}
+
+// Pauses: after a failure half a second, doubling, with jitter; a wrong token or an unknown model is for a person to mend and is
+// tried once a minute; a used-up quota every five minutes, until the reset at 00:00 UTC.
+const (
+	firstPause   = 500 * time.Millisecond
+	longestPause = 30 * time.Second
+	mendPause    = time.Minute
+	quotaPause   = 5 * time.Minute
+)
+
+func (g *gate) state() (until time.Time, why string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.until, g.why
+}
+
+// wait returns when the gate is open.
+func (g *gate) wait(ctx context.Context) error {
+	for {
+		until, _ := g.state()
+		left := time.Until(until)
+		if left <= 0 || ctx.Err() != nil {
+			return ctx.Err()
+		}
+		pause(ctx, left)
+	}
+}
+
+func (g *gate) open() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.failures, g.why = 0, ""
+}
+
+// shut closes the gate for as long as the error asks.
+func (g *gate) shut(ctx context.Context, err error, budget *store.Budget, log *slog.Logger) {
+	var api *workersai.Error
+	errors.As(err, &api)
+	g.mu.Lock()
+	g.failures++
+	d := min(time.Duration(float64(firstPause)*math.Exp2(float64(min(g.failures-1, 10)))), longestPause)
+	d += rand.N(d/4 + 1)
+	switch {
+	case errors.Is(err, workersai.ErrQuotaExhausted):
+		d = quotaPause
+	case errors.Is(err, workersai.ErrUnauthorized), errors.Is(err, workersai.ErrModelNotFound):
+		d = mendPause
+	case api != nil && api.RetryAfter > 0:
+		d = api.RetryAfter
+	}
+	until := time.Now().Add(d)
+	first := g.failures == 1
+	if until.After(g.until) {
+		g.until, g.why = until, err.Error()
+	}
+	g.mu.Unlock()
+	if first {
+		log.Warn("the embedding provider cannot serve, documents wait", "for", d.Round(time.Millisecond), "error", err)
+	}
+	if api != nil && api.RetryAfter > 0 {
+		if err := budget.Pause(ctx, until); err != nil {
+			log.Warn("other processes could not be told to wait", "error", err)
+		}
+	}
+}

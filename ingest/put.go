@@ -1,0 +1,216 @@
+package ingest
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/footnote-rag/footnote/store"
+)
+
+// chunkerVersion changes when the same text would be cut differently, so that documents are ingested anew.
+const chunkerVersion = 1
+
+// settings is the fingerprint of everything besides the source that decides a document's chunks and vectors.
+func settings(c store.Collection) string {
+	return fmt.Sprintf("extract %d, chunk %d, %d tokens, overlap %d, space %d", ExtractorVersion, chunkerVersion, c.Chunking.MaxTokens, c.Chunking.Overlap, c.Space.ID)
+}
+
+// Put stores the document and enqueues its processing in one transaction. When it returns nil the document will end in
+// completed or error, whatever crashes. ErrInvalidInput, ErrTooLarge, ErrMediaType and store errors.
+func (s *Service) Put(ctx context.Context, d Document) (store.Document, store.PutOutcome, error) {
+	if err := s.check(&d); err != nil {
+		return store.Document{}, "", err
+	}
+	c, _, err := s.EnsureCollection(ctx, d.Collection, store.Chunking{})
+	if err != nil {
+		return store.Document{}, "", err
+	}
+	sum := sha256.Sum256(d.Source)
+	return s.cfg.Store.PutDocument(ctx, store.NewDocument{Collection: c, URI: d.URI, Title: d.Title, MediaType: d.MediaType, Language: d.Language,
+		Metadata: d.Metadata, Source: d.Source, SHA256: sum[:], Settings: settings(c)}, s.enqueue)
+}
+
+func (s *Service) enqueue(ctx context.Context, tx pgx.Tx, d store.Document) error {
+	_, err := s.queue.InsertTx(ctx, tx, documentArgs{DocumentID: d.ID, Revision: d.Revision}, nil)
+	return err
+}
+
+// check validates what a client sent and fills the media type.
+func (s *Service) check(d *Document) error {
+	if d.URI == "" || len(d.URI) > maxURIBytes {
+		return fmt.Errorf("%w: uri names the document within its collection: give 1 to %d bytes", ErrInvalidInput, maxURIBytes)
+	}
+	for name, v := range map[string]string{"uri": d.URI, "title": d.Title, "language": d.Language, "collection": d.Collection} {
+		if !utf8.ValidString(v) || strings.ContainsRune(v, 0) {
+			return fmt.Errorf("%w: %s is not UTF-8 text without NUL characters", ErrInvalidInput, name)
+		}
+	}
+	if len(d.Title) > maxTitleBytes {
+		return fmt.Errorf("%w: the title has %d bytes, at most %d are taken", ErrInvalidInput, len(d.Title), maxTitleBytes)
+	}
+	if int64(len(d.Source)) > s.cfg.MaxBytes {
+		return fmt.Errorf("%w: %d bytes, at most %d are taken: split it", ErrTooLarge, len(d.Source), s.cfg.MaxBytes)
+	}
+	if len(d.Source) == 0 {
+		return fmt.Errorf("%w: it is empty", ErrInvalidInput)
+	}
+	if err := checkMetadata(d.Metadata); err != nil {
+		return err
+	}
+	mediaType, err := DetectMediaType(d.MediaType, d.URI, d.Source)
+	d.MediaType = mediaType
+	return err
+}
+
+func checkMetadata(m json.RawMessage) error {
+	if len(m) > maxMetadataBytes {
+		return fmt.Errorf("%w: the metadata have %d bytes, at most %d are taken", ErrInvalidInput, len(m), maxMetadataBytes)
+	}
+	if len(m) == 0 {
+		return nil
+	}
+	if b := bytes.TrimSpace(m); !json.Valid(b) || b[0] != '{' {
+		return fmt.Errorf("%w: the metadata are not a JSON object", ErrInvalidInput)
+	}
+	if bytes.Contains(m, []byte(`\u0000`)) {
+		return fmt.Errorf("%w: the metadata hold a NUL character", ErrInvalidInput)
+	}
+	return nil
+}
+
+// Planned is what Put would do with a source, and where the stored document stands.
+type Planned struct {
+	Outcome store.PutOutcome
+	ID      string       // "" for a new one
+	Status  store.Status // "" for a new one
+}
+
+// Plan tells for each uri, with the SHA-256 of its bytes, whether Put would create, change or leave the document. It does not
+// see titles and metadata: a Put that changes only those still changes the document.
+func (s *Service) Plan(ctx context.Context, collection string, sources map[string][]byte) (map[string]Planned, error) {
+	plan := make(map[string]Planned, len(sources))
+	c, err := s.cfg.Store.Collection(ctx, cmp.Or(collection, defaultCollection))
+	if errors.Is(err, store.ErrNotFound) {
+		for uri := range sources {
+			plan[uri] = Planned{Outcome: store.Created}
+		}
+		return plan, nil
+	}
+	if err == nil {
+		err = s.sameModel(c)
+	}
+	if err != nil {
+		return nil, err
+	}
+	uris := make([]string, 0, len(sources))
+	for uri := range sources {
+		uris = append(uris, uri)
+	}
+	known, err := s.cfg.Store.KnownSources(ctx, c.ID, uris)
+	if err != nil {
+		return nil, err
+	}
+	now := settings(c)
+	for uri, sum := range sources {
+		k, ok := known[uri]
+		p := Planned{Outcome: store.Created, ID: k.ID, Status: k.Status}
+		if ok {
+			p.Outcome = store.Changed
+			if bytes.Equal(k.SHA256, sum) && k.Settings == now && k.Status != store.StatusError {
+				p.Outcome = store.Unchanged
+			}
+		}
+		plan[uri] = p
+	}
+	return plan, nil
+}
+
+// Estimate extracts and cuts a document on this machine and counts chunks and tokens to embed. It is for dry runs and
+// stores nothing.
+func Estimate(d Document) (chunks, tokens int, err error) {
+	mediaType, err := DetectMediaType(d.MediaType, d.URI, d.Source)
+	if err != nil {
+		return 0, 0, err
+	}
+	e, err := Extract(mediaType, d.Source)
+	if err != nil {
+		return 0, 0, err
+	}
+	all := Chunk(e, DefaultChunking)
+	for _, c := range all {
+		tokens += c.Tokens
+	}
+	return len(all), tokens, nil
+}
+
+// waitPoll is how often Wait looks for a document that another process works on.
+const waitPoll = 500 * time.Millisecond
+
+// Wait returns when the document's newest revision ended (completed or error) or ctx is done, with the newest state. The
+// end of ctx is not an error: the state tells.
+func (s *Service) Wait(ctx context.Context, documentID string) (store.Document, error) {
+	ended, forget := s.ends.watch(documentID)
+	defer forget()
+	for {
+		d, err := s.cfg.Store.Document(context.WithoutCancel(ctx), documentID)
+		if err != nil || d.Status == store.StatusCompleted || d.Status == store.StatusError || ctx.Err() != nil {
+			return d, err
+		}
+		t := time.NewTimer(waitPoll)
+		select {
+		case <-ctx.Done():
+		case <-ended:
+		case <-t.C:
+		}
+		t.Stop()
+	}
+}
+
+// ends tells waiters in this process that a document ended.
+type ends struct {
+	mu sync.Mutex
+	by map[string]map[chan struct{}]struct{}
+}
+
+func (e *ends) watch(id string) (ended <-chan struct{}, forget func()) {
+	ch := make(chan struct{}, 1)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.by == nil {
+		e.by = map[string]map[chan struct{}]struct{}{}
+	}
+	if e.by[id] == nil {
+		e.by[id] = map[chan struct{}]struct{}{}
+	}
+	e.by[id][ch] = struct{}{}
+	return ch, func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		delete(e.by[id], ch)
+		if len(e.by[id]) == 0 {
+			delete(e.by, id)
+		}
+	}
+}
+
+func (e *ends) tell(id string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for ch := range e.by[id] {
+		select {
+		case ch <- struct{}{}:
+		default: // it has been told already
+		}
+	}
+}
