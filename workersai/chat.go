@@ -1,13 +1,9 @@
 package workersai
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"io"
 	"iter"
 	"net/http"
 	"strings"
@@ -25,6 +21,8 @@ type ChatRequest struct {
 	Seed        *int64
 	Stop        []string
 	Tools       []ToolSpec
+	ToolChoice  json.RawMessage // "auto" (with its quotes), "none", "required" or a function
+	Format      *ResponseFormat // JSON mode, not with streaming
 }
 
 // ChatEvent is one piece of a streamed answer.
@@ -34,39 +32,25 @@ type ChatEvent struct {
 	Usage     *Usage // set on the last event, and only there
 }
 
-func (r ChatRequest) body(stream bool) ([]byte, error) {
-	in := TextInput{Prompt: r.Prompt, Messages: r.Messages, Stream: stream, MaxTokens: r.MaxTokens, Temperature: r.Temperature,
-		TopP: r.TopP, TopK: r.TopK, Seed: r.Seed, Stop: r.Stop, Tools: r.Tools}
-	if in.MaxTokens == 0 {
-		in.MaxTokens = DefaultMaxTokens
-	}
-	body, err := json.Marshal(in)
-	if err != nil {
-		return nil, fmt.Errorf("encode chat request: %w", err)
-	}
-	return body, nil
-}
-
-// errStopped: the caller left the loop.
-var errStopped = errors.New("stopped")
+// errStopped: the caller left the loop. errEmpty: a stream was asked for, and an empty answer came.
+var (
+	errStopped = errors.New("stopped")
+	errEmpty   = errors.New("empty answer")
+)
 
 // ChatStream streams; the last error is io.ErrUnexpectedEOF if the stream was cut before [DONE].
 // Breaking out of the loop closes the body and cancels the request.
 func (c *Client) ChatStream(ctx context.Context, r ChatRequest) iter.Seq2[ChatEvent, error] {
 	return func(yield func(ChatEvent, error) bool) {
-		body, err := r.body(true)
+		err := r.check()
 		if err == nil {
-			err = c.run(ctx, r.Model, body, true, func(resp *http.Response) error {
-				s := &chatStream{model: r.Model, yield: yield}
-				err := s.read(resp)
-				if err != nil && ctx.Err() != nil {
-					err = ctx.Err()
-				}
-				if err != nil && s.delivered {
-					return delivered{err}
-				}
-				return err
-			})
+			err = c.stream(ctx, r, true, yield)
+		}
+		if errors.Is(err, errEmpty) { // some models cannot stream
+			err = c.stream(ctx, r, false, yield)
+		}
+		if errors.Is(err, errEmpty) {
+			err = &ReplyError{Model: r.Model, Row: -1, Reason: "neither a stream nor an answer"}
 		}
 		if err != nil && !errors.Is(err, errStopped) {
 			yield(ChatEvent{}, err)
@@ -74,24 +58,45 @@ func (c *Client) ChatStream(ctx context.Context, r ChatRequest) iter.Seq2[ChatEv
 	}
 }
 
+func (c *Client) stream(ctx context.Context, r ChatRequest, stream bool, yield func(ChatEvent, error) bool) error {
+	q, err := runCall(r.Model, "", r.input(stream))
+	if err != nil {
+		return err
+	}
+	q.stream = stream
+	q.read = func(resp *http.Response) error {
+		s := &chatStream{client: c, model: r.Model, yield: yield}
+		err := s.read(ctx, resp)
+		if err != nil && (s.delivered || errors.Is(err, errEmpty)) {
+			return final{err}
+		}
+		return err
+	}
+	return c.withFallback(ctx, q)
+}
+
 // chatStream turns frames into events.
 type chatStream struct {
+	client    *Client
 	model     string
 	yield     func(ChatEvent, error) bool
 	delivered bool
 	usage     Usage
-	calls     []*callPiece
+	calls     callList
 }
 
-func (s *chatStream) read(resp *http.Response) error {
-	if strings.HasPrefix(resp.Header.Get("Content-Type"), "application/json") {
-		return s.readWhole(resp.Body)
+func (s *chatStream) read(ctx context.Context, resp *http.Response) error {
+	switch kind, _, _ := strings.Cut(resp.Header.Get("Content-Type"), ";"); kind {
+	case "application/json":
+		return s.readWhole(ctx, resp)
+	case "text/html":
+		return &ReplyError{Model: s.model, Row: -1, Reason: "a web page instead of a stream: check the base URL"}
 	}
 	frames := newSSE(resp.Body)
 	for {
 		data, err := frames.next()
 		if err != nil {
-			return fmt.Errorf("%w: %s: stream cut before its end: %w", ErrUnreachable, s.model, err)
+			return brokenOff(ctx, s.model+": stream cut before its end", err)
 		}
 		if string(data) == "[DONE]" {
 			return s.finish()
@@ -102,13 +107,13 @@ func (s *chatStream) read(resp *http.Response) error {
 	}
 }
 
-// readWhole takes an answer that came at once, although a stream was asked for.
-func (s *chatStream) readWhole(body io.Reader) error {
-	data, err := io.ReadAll(body)
+// readWhole takes an answer that came at once.
+func (s *chatStream) readWhole(ctx context.Context, resp *http.Response) error {
+	data, err := readBody(ctx, resp, s.model)
 	if err != nil {
-		return fmt.Errorf("%w: %s: %w", ErrUnreachable, s.model, err)
+		return err
 	}
-	env, err := decodeEnvelope(data, s.model)
+	env, err := s.client.decodeEnvelope(data, s.model)
 	if err != nil {
 		return err
 	}
@@ -116,7 +121,7 @@ func (s *chatStream) readWhole(body io.Reader) error {
 		return err
 	}
 	if !s.delivered && len(s.calls) == 0 {
-		return &ReplyError{Model: s.model, Row: -1, Reason: "neither a stream nor an answer"}
+		return errEmpty
 	}
 	return s.finish()
 }
@@ -128,73 +133,53 @@ type streamFrame struct {
 	Errors    []Notice          `json:"errors"`
 	Error     json.RawMessage   `json:"error"`
 	Choices   []struct {
-		Delta struct {
-			Content   json.RawMessage   `json:"content"`
-			ToolCalls []json.RawMessage `json:"tool_calls"`
-		} `json:"delta"`
+		Delta   choiceText `json:"delta"`
+		Message choiceText `json:"message"` // whole, from models that answer at once
 	} `json:"choices"`
 }
 
+// choiceText leaves out reasoning_content: that is not the answer.
+type choiceText struct {
+	Content   json.RawMessage   `json:"content"`
+	ToolCalls []json.RawMessage `json:"tool_calls"`
+}
+
+// frame reads the text of a frame from one place, since hybrid frames carry it twice.
 func (s *chatStream) frame(data []byte) error {
 	var f streamFrame
 	if err := json.Unmarshal(data, &f); err != nil {
-		return &ReplyError{Model: s.model, Row: -1, Reason: "a frame is not JSON", Err: err}
+		return &ReplyError{Model: s.model, Row: -1, Reason: "a frame is not JSON of the API", Err: err}
 	}
 	if len(f.Errors) > 0 || (len(f.Error) > 0 && string(f.Error) != "null") {
-		return parseError(http.StatusOK, data)
+		return s.client.parseError(http.StatusOK, data)
 	}
 	if f.Usage != nil {
 		s.usage.merge(*f.Usage)
 	}
-	text, calls := "", f.ToolCalls
+	text, calls := rawText(f.Response), f.ToolCalls
 	if len(f.Choices) > 0 {
-		text = rawText(f.Choices[0].Delta.Content)
-		if d := f.Choices[0].Delta.ToolCalls; len(d) > 0 {
-			calls = d
+		first := f.Choices[0].Delta
+		if m := f.Choices[0].Message; !s.delivered && len(s.calls) == 0 && (len(m.Content) > 0 || len(m.ToolCalls) > 0) {
+			first = m
 		}
-	}
-	if text == "" { // one or the other: hybrid frames carry the text twice
-		text = rawText(f.Response)
+		if t := rawText(first.Content); t != "" {
+			text = t
+		}
+		if len(first.ToolCalls) > 0 {
+			calls = first.ToolCalls
+		}
 	}
 	for _, raw := range calls {
 		p, err := readCallPiece(raw)
 		if err != nil {
 			return &ReplyError{Model: s.model, Row: -1, Reason: "tool call", Err: err}
 		}
-		s.join(p)
+		s.calls.join(p)
 	}
 	if text == "" {
 		return nil
 	}
 	return s.emit(ChatEvent{Text: text})
-}
-
-// join adds a piece to its call. A piece with no id, name or arguments is an end marker.
-func (s *chatStream) join(p callPiece) {
-	if p.id == "" && p.name == "" && p.args == "" {
-		return
-	}
-	for _, c := range s.calls {
-		sameIndex := p.index != nil && c.index != nil && *p.index == *c.index && (p.id == "" || p.id == c.id)
-		if sameIndex || (p.id != "" && p.id == c.id) {
-			c.extend(p)
-			return
-		}
-	}
-	if p.name == "" && p.id == "" && p.index == nil && len(s.calls) > 0 {
-		s.calls[len(s.calls)-1].extend(p)
-		return
-	}
-	s.calls = append(s.calls, &p)
-}
-
-func (c *callPiece) extend(p callPiece) {
-	if c.name == "" {
-		c.name = p.name
-	}
-	if !(json.Valid([]byte(c.args)) && c.args == p.args) { // a whole call, repeated
-		c.args += p.args
-	}
 }
 
 func (s *chatStream) emit(e ChatEvent) error {
@@ -206,51 +191,9 @@ func (s *chatStream) emit(e ChatEvent) error {
 }
 
 func (s *chatStream) finish() error {
-	last := ChatEvent{Usage: &s.usage}
-	for i, c := range s.calls {
-		args, err := objectText(c.args)
-		if err != nil || c.name == "" {
-			return &ReplyError{Model: s.model, Row: -1, Reason: fmt.Sprintf("tool call %q", c.name), Err: err}
-		}
-		call := ToolCall{ID: c.id, Name: c.name, Arguments: args, Native: c.id == ""}
-		if call.Native {
-			call.ID = fmt.Sprintf("call_%d", i+1)
-		}
-		last.ToolCalls = append(last.ToolCalls, call)
+	calls, err := s.calls.whole()
+	if err != nil {
+		return &ReplyError{Model: s.model, Row: -1, Reason: "tool call", Err: err}
 	}
-	return s.emit(last)
-}
-
-// sse reads server-sent events: comments, CRLF, several data lines an event, lines of any length up to the body's limit.
-type sse struct{ r *bufio.Reader }
-
-func newSSE(r io.Reader) *sse { return &sse{bufio.NewReader(r)} }
-
-// next returns the data of the next event. The end of the body is io.ErrUnexpectedEOF; an event without its empty line
-// is not one.
-func (s *sse) next() ([]byte, error) {
-	var data []byte
-	found := false
-	for {
-		line, err := s.r.ReadBytes('\n')
-		if err != nil {
-			if err == io.EOF {
-				err = io.ErrUnexpectedEOF
-			}
-			return nil, err
-		}
-		line = bytes.TrimRight(line, "\r\n")
-		if len(line) == 0 && found {
-			return data, nil
-		}
-		value, ok := bytes.CutPrefix(line, []byte("data:"))
-		if !ok {
-			continue
-		}
-		if found {
-			data = append(data, '\n')
-		}
-		found = true
-		data = append(data, bytes.TrimPrefix(value, []byte(" "))...)
-	}
+	return s.emit(ChatEvent{ToolCalls: calls, Usage: &s.usage})
 }

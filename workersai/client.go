@@ -52,10 +52,10 @@ type Config struct {
 
 // Client calls the API. It does not change after New and is safe for concurrent use.
 type Client struct {
-	cfg    Config
-	base   string // base URL and account, up to /ai
-	http   *http.Client
-	retire sync.Map // retired model → successor, filled by answers 5028
+	cfg     Config
+	base    string // base URL and account, up to /ai
+	http    *http.Client
+	retired sync.Map // retired model → successor, filled by answers 5028
 }
 
 // New checks the configuration and fills in the defaults. It makes no call.
@@ -144,23 +144,4 @@ func (cfg Config) GoString() string { return cfg.String() }
 // LogValue leaves the token out.
 func (cfg Config) LogValue() slog.Value {
 	return slog.GroupValue(slog.String("base_url", cfg.BaseURL), slog.String("account_id", cfg.AccountID))
-}
-
-// Attempt describes one try of one call.
-type Attempt struct {
-	Model    string        // "" for calls that run no model
-	Try      int           // from 1
-	Status   int           // 0 if no answer came
-	Duration time.Duration // until the answer was read, or until a stream's headers
-	Err      error         // nil if it succeeded
-	Meta     Meta
-}
-
-// Meta is what the response headers tell about a call.
-type Meta struct {
-	RequestID string  // cf-ai-req-id
-	Neurons   float64 // cf-ai-neurons: what the call cost; 0 if not told
-	Ray       string  // cf-ray
-	Model     string  // the model that answered: the successor if a retired one was asked
-	Tries     int
 }

@@ -28,6 +28,9 @@ type EmbedResponse struct {
 // Embed embeds any number of texts in requests of at most 100. A reply with other than one finite, non-zero vector of
 // one length for each text is a *ReplyError.
 func (c *Client) Embed(ctx context.Context, r EmbedRequest) (*EmbedResponse, error) {
+	if err := r.check(); err != nil {
+		return nil, err
+	}
 	pooling := r.Pooling
 	if pooling == "" {
 		pooling = defaultPooling(r.Model)
@@ -60,7 +63,7 @@ func (c *Client) embedBatch(ctx context.Context, r EmbedRequest, in EmbeddingInp
 		Pooling string       `json:"pooling"`
 		Usage   *Usage       `json:"usage"`
 	}
-	env, err := c.runEnvelope(ctx, r.Model, in, nil)
+	env, err := c.runEnvelope(ctx, r.Model, "", in, nil)
 	if err != nil {
 		return err
 	}
@@ -69,9 +72,6 @@ func (c *Client) embedBatch(ctx context.Context, r EmbedRequest, in EmbeddingInp
 	}
 	if len(got.Data) != len(in.Text) {
 		return &ReplyError{Model: r.Model, Row: -1, Reason: fmt.Sprintf("%d vectors for %d texts", len(got.Data), len(in.Text))}
-	}
-	if in.Pooling != "" && got.Pooling != "" && got.Pooling != in.Pooling {
-		return &ReplyError{Model: r.Model, Row: -1, Reason: fmt.Sprintf("pooling %q, asked for %q", got.Pooling, in.Pooling)}
 	}
 	dims := r.Dimensions
 	if len(out.Vectors) > 0 {
