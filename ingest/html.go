@@ -14,12 +14,17 @@ import (
 // extractHTML keeps what a reader sees of a page's main part. Not text: scripts, styles, forms, navigation, tables of
 // contents, and what is hidden by the attribute hidden, by aria-hidden="true", or by an own style with display:none or
 // visibility:hidden. Style sheets are not read.
-func extractHTML(text string) (Extracted, error) {
+func extractHTML(text string) (Extracted, error) { return readHTML(text, "") }
+
+// readHTML reads a page. A title that is known decides before the page's own.
+func readHTML(text, title string) (Extracted, error) {
 	page, err := html.Parse(strings.NewReader(text))
 	if err != nil { // the reader gives none, so it is the parser's limit of 512 open elements
 		return Extracted{}, extractErrorf(CodeTooComplex, "the page cannot be parsed (%v); simplify it, or send its text", err)
 	}
-	title := oneLine(clean(textOf(find(page, atom.Title))))
+	if title == "" {
+		title = oneLine(clean(textOf(find(page, atom.Title))))
+	}
 	w := newHTMLWriter(page, title)
 	w.walk(mainPart(page))
 	w.flush()

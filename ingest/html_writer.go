@@ -13,7 +13,7 @@ import (
 var (
 	// unread are elements without text for a reader.
 	unread = atoms(atom.Head, atom.Script, atom.Style, atom.Template, atom.Noscript, atom.Nav, atom.Search, atom.Svg, atom.Iframe,
-		atom.Object, atom.Canvas, atom.Audio, atom.Video, atom.Select, atom.Datalist, atom.Button, atom.Input, atom.Textarea,
+		atom.Object, atom.Canvas, atom.Audio, atom.Video, atom.Select, atom.Datalist, atom.Button, atom.Textarea,
 		atom.Progress, atom.Meter, atom.Rt, atom.Rp, atom.Frameset, atom.Noframes)
 	// blockElements begin and end a line.
 	blockElements = atoms(atom.Address, atom.Article, atom.Aside, atom.Blockquote, atom.Body, atom.Center, atom.Details, atom.Dialog,
@@ -23,7 +23,7 @@ var (
 		atom.H1, atom.H2, atom.H3, atom.H4, atom.H5, atom.H6, atom.Listing, atom.Xmp, atom.Plaintext)
 	headingLevels = map[atom.Atom]int{atom.H1: 1, atom.H2: 2, atom.H3: 3, atom.H4: 4, atom.H5: 5, atom.H6: 6}
 	// unreadClasses are navigation and links to a heading itself, as DocBook, Sphinx and others mark them.
-	unreadClasses = []string{"navheader", "navfooter", "toc", "id_link", "headerlink", "anchor-link"}
+	unreadClasses = []string{"navheader", "navfooter", "toc", "id_link", "headerlink", "anchor-link", "footnote-backref"}
 	unreadRoles   = []string{"navigation", "search", "doc-toc", "menu", "menubar"}
 	// admonitions are DocBook's boxes, whose title ("Note") is marked as a heading but heads nothing after the box.
 	admonitions = []string{"note", "tip", "warning", "caution", "important"}
@@ -69,7 +69,7 @@ func (w *htmlWriter) children(n *html.Node) {
 
 // skips tells whether an element is not for reading.
 func (w *htmlWriter) skips(n *html.Node) bool {
-	if unread[n.DataAtom] || hidden(n) || slices.Contains(unreadRoles, attribute(n, "role")) {
+	if unread[n.DataAtom] || n.DataAtom == atom.Input && !taskBox(n) || hidden(n) || slices.Contains(unreadRoles, attribute(n, "role")) {
 		return true
 	}
 	if n.DataAtom == atom.Dialog && !hasAttribute(n, "open") {
@@ -79,6 +79,11 @@ func (w *htmlWriter) skips(n *html.Node) bool {
 		return true
 	}
 	return hasClass(n, unreadClasses)
+}
+
+// taskBox tells whether an input is the box of a task list, as Markdown's renderers write it.
+func taskBox(n *html.Node) bool {
+	return attribute(n, "type") == "checkbox" && hasAttribute(n, "disabled") && n.Parent != nil && n.Parent.DataAtom == atom.Li
 }
 
 func hasClass(n *html.Node, classes []string) bool {
@@ -96,6 +101,8 @@ func (w *htmlWriter) element(n *html.Node) {
 		w.line.breakLine()
 	case atom.Img:
 		w.line.write(attribute(n, "alt"))
+	case atom.Input: // others are not read
+		w.line.write(map[bool]string{true: "[x]", false: "[ ]"}[hasAttribute(n, "checked")])
 	case atom.Q:
 		w.line.write("“")
 		w.children(n)
@@ -111,13 +118,22 @@ func (w *htmlWriter) element(n *html.Node) {
 	case atom.Table:
 		w.table(n)
 	default:
-		if !blockElements[n.DataAtom] {
-			w.children(n)
-			return
-		}
+		w.other(n)
+	}
+}
+
+func (w *htmlWriter) other(n *html.Node) {
+	switch {
+	case blockElements[n.DataAtom]:
 		w.flush()
 		w.children(n)
 		w.flush()
+	case attribute(n, "role") == "doc-noteref": // the number of a note, which would read as part of the word before it
+		w.line.write("[")
+		w.children(n)
+		w.line.write("]")
+	default:
+		w.children(n)
 	}
 }
 

@@ -22,6 +22,7 @@ type format struct {
 // formats is the registry. The first format with an extension wins.
 var formats = []format{
 	{mediaType: "text/plain", extensions: words(".txt .text .log .rst .adoc .asciidoc .org .textile .tex"), extract: extractPlain},
+	{mediaType: "text/markdown", aliases: words("text/x-markdown"), extensions: words(".md .markdown .mkd"), extract: extractMarkdown},
 	{mediaType: "text/html", extensions: words(".html .htm .shtml"), extract: extractHTML, charset: htmlCharset},
 	{mediaType: "application/xhtml+xml", extensions: words(".xhtml .xht"), extract: extractXHTML, charset: htmlCharset},
 	{mediaType: "text/csv", extensions: words(".csv"), extract: extractTable},
