@@ -217,7 +217,7 @@ func anyValue(depth int) *rapid.Generator[any] {
 	return rapid.Custom(func(t *rapid.T) any {
 		switch rapid.IntRange(0, 4).Draw(t, "kind") {
 		case 0:
-			return anyObject(depth - 1).Draw(t, "object")
+			return anyObject(depth-1).Draw(t, "object")
 		case 1:
 			return rapid.SliceOfN(anyValue(depth-1), 0, 3).Draw(t, "list")
 		}
