@@ -196,8 +196,8 @@ func printFootnotes(w io.Writer, a answer) {
 	}
 	fmt.Fprintln(w)
 	for i, c := range a.Citations {
-		if c.Source == 0 || c.Document == nil {
-			fmt.Fprintf(w, "[%d] %s: no passage supports “%s”\n", i+1, c.Verdict, clip(runeSlice(a.Text, c.Sentence.Start, c.Sentence.End), 80))
+		if c.Verdict == "unsupported" || c.Source == 0 || c.Document == nil {
+			fmt.Fprintf(w, "[%d] %s: no passage supports “%s”\n", i+1, c.Verdict, clip(oneLine(runeSlice(a.Text, c.Sentence.Start, c.Sentence.End)), 120))
 			continue
 		}
 		fmt.Fprintf(w, "[%d] %s (%.2f): %s\n", i+1, c.Verdict, c.Score, place(a, c))

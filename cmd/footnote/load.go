@@ -179,7 +179,7 @@ func (l *loadPlan) addBatch(ctx context.Context, c *client, collection string, b
 			Status  string `json:"status"`
 		} `json:"documents"`
 	}
-	if err := c.postJSON(ctx, "/v1/plan", in, &out); err != nil {
+	if err := c.postJSON(ctx, "/v1/documents/plan", in, &out); err != nil {
 		return fmt.Errorf("plan the load: %w", err)
 	}
 	for _, d := range out.Documents {

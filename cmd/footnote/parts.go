@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/footnote-rag/footnote/embedded"
+	"github.com/footnote-rag/footnote/ingest"
 	"github.com/footnote-rag/footnote/modelhost"
 	"github.com/footnote-rag/footnote/store"
 	"github.com/footnote-rag/footnote/workersai"
@@ -100,7 +101,8 @@ func (s *service) localModels(ctx context.Context, cfg serviceConfig) (models, e
 		return models{}, err
 	}
 	token := cmp.Or(set.APIKey, newToken())
-	host, err := modelhost.New(modelhost.Config{Catalogue: catalogue, Engines: engines, Tokens: hostTokens(set.APIKey), Getenv: os.Getenv, Logger: cfg.log})
+	host, err := modelhost.New(modelhost.Config{Catalogue: catalogue, Engines: engines, Tokens: hostTokens(set.APIKey),
+		Tokenizers: map[string]modelhost.Tokenizer{modelhost.EngineMiniLM: ingest.WordPiece()}, Getenv: os.Getenv, Logger: cfg.log})
 	if err != nil {
 		return models{}, err
 	}
