@@ -2,9 +2,8 @@ package workersai
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"math"
+	"net/http"
 	"strings"
 )
 
@@ -58,32 +57,36 @@ func defaultPooling(model string) string {
 }
 
 func (c *Client) embedBatch(ctx context.Context, r EmbedRequest, in EmbeddingInput, out *EmbedResponse) error {
-	var got struct {
-		Data    [][]*float64 `json:"data"` // pointers: a null must not read as 0
-		Pooling string       `json:"pooling"`
-		Usage   *Usage       `json:"usage"`
-	}
-	env, err := c.runEnvelope(ctx, r.Model, "", in, nil)
+	q, err := runCall(r.Model, "", in)
 	if err != nil {
 		return err
 	}
-	if err := json.Unmarshal(env.Result, &got); err != nil {
-		return &ReplyError{Model: r.Model, Row: -1, Reason: "vectors are not lists of numbers", Err: err}
+	var got embedReply
+	var notices []Notice
+	q.read = func(resp *http.Response) error {
+		data, err := readBody(ctx, resp, r.Model)
+		if err != nil {
+			return err
+		}
+		got, notices, err = c.readVectors(data, r.Model)
+		return err
 	}
-	if len(got.Data) != len(in.Text) {
-		return &ReplyError{Model: r.Model, Row: -1, Reason: fmt.Sprintf("%d vectors for %d texts", len(got.Data), len(in.Text))}
+	if err := c.withFallback(ctx, q); err != nil {
+		return err
+	}
+	if len(got.rows) != len(in.Text) {
+		return &ReplyError{Model: r.Model, Row: -1, Reason: fmt.Sprintf("%d vectors for %d texts", len(got.rows), len(in.Text))}
 	}
 	dims := r.Dimensions
 	if len(out.Vectors) > 0 {
 		dims = len(out.Vectors[0])
 	}
-	for i, row := range got.Data {
-		v, reason := checkVector(row, dims)
-		if reason != "" {
+	for i, row := range got.rows {
+		if reason := checkVector(row, dims); reason != "" {
 			return &ReplyError{Model: r.Model, Row: i, Reason: fmt.Sprintf("vector %d: %s", i, reason)}
 		}
-		dims = len(v)
-		out.Vectors = append(out.Vectors, v)
+		dims = len(row)
+		out.Vectors = append(out.Vectors, row)
 	}
 	if got.Usage != nil {
 		out.Usage.add(*got.Usage)
@@ -91,27 +94,6 @@ func (c *Client) embedBatch(ctx context.Context, r EmbedRequest, in EmbeddingInp
 	if got.Pooling != "" {
 		out.Pooling = got.Pooling
 	}
-	out.Notices = append(out.Notices, env.Messages...)
+	out.Notices = append(out.Notices, notices...)
 	return nil
-}
-
-// checkVector converts a row, or says what is wrong with it. dims 0 takes any length.
-func checkVector(row []*float64, dims int) ([]float32, string) {
-	if len(row) == 0 || (dims > 0 && len(row) != dims) {
-		return nil, fmt.Sprintf("%d dimensions, want %d", len(row), dims)
-	}
-	v, norm := make([]float32, len(row)), 0.0
-	for i, p := range row {
-		if p == nil {
-			return nil, fmt.Sprintf("element %d is null", i)
-		}
-		if v[i] = float32(*p); math.IsInf(float64(v[i]), 0) || math.IsNaN(float64(v[i])) {
-			return nil, fmt.Sprintf("element %d is not finite", i)
-		}
-		norm += float64(v[i]) * float64(v[i])
-	}
-	if norm == 0 {
-		return nil, "all zeros"
-	}
-	return v, ""
 }

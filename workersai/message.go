@@ -47,8 +47,16 @@ type message struct {
 	Name       string          `json:"name,omitempty"`
 }
 
-// MarshalJSON writes content as a string, or as a list if the message has parts.
+// MarshalJSON writes content as a string, or as a list if the message has parts. Native calls go out as models that
+// make them expect them back: their JSON is the content.
 func (m Message) MarshalJSON() ([]byte, error) {
+	if m.allNative() {
+		text, err := m.nativeContent()
+		if err != nil {
+			return nil, err
+		}
+		m.Content, m.ToolCalls = text, nil
+	}
 	var content any = m.Content
 	if len(m.Parts) > 0 {
 		content = m.Parts
@@ -58,6 +66,28 @@ func (m Message) MarshalJSON() ([]byte, error) {
 		return nil, err
 	}
 	return json.Marshal(message{m.Role, raw, m.ToolCalls, m.ToolCallID, m.Name})
+}
+
+func (m Message) allNative() bool {
+	for _, c := range m.ToolCalls {
+		if !c.Native {
+			return false
+		}
+	}
+	return len(m.ToolCalls) > 0
+}
+
+// nativeContent is the JSON of the call, or a list of several; text that came with them stands before it.
+func (m Message) nativeContent() (string, error) {
+	var calls any = m.ToolCalls
+	if len(m.ToolCalls) == 1 {
+		calls = m.ToolCalls[0]
+	}
+	raw, err := json.Marshal(calls)
+	if err != nil || m.Content == "" {
+		return string(raw), err
+	}
+	return m.Content + "\n" + string(raw), nil
 }
 
 // UnmarshalJSON takes content that is a string, null, absent, or a list of parts, whose texts it also joins in Content.
