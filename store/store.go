@@ -76,6 +76,7 @@ type Store struct {
 	ids   chunkIDs
 
 	indexes sync.Map // space id → indexState (maintain.go)
+	budgets sync.Map // [provider, kind] → *waiting (budget.go)
 }
 
 // Open connects, applies the migrations under an advisory lock and checks the pgvector version (0.8.4 or newer).
