@@ -64,8 +64,18 @@ func Extract(mediaType string, source []byte) (Extracted, error) {
 	if err != nil {
 		return Extracted{}, err
 	}
+	if len(e.Text) > maxExtractedBytes {
+		return Extracted{}, textTooLarge()
+	}
 	e.Title = truncate(e.Title, maxTitleRunes)
 	return e, nil
+}
+
+// maxExtractedBytes bounds a text; sources have the same limit, but some formats swell.
+const maxExtractedBytes = 64 << 20
+
+func textTooLarge() error {
+	return extractErrorf(CodeDocumentTooLarge, "the text of the document is longer than %d MiB; split it", maxExtractedBytes>>20)
 }
 
 // maxTitleRunes bounds titles: they are shown in lists, and a page can claim megabytes of one.
