@@ -19,7 +19,8 @@ var mayImport = map[string][]string{
 	"ingest":                  {"store", "workersai"},
 	"retrieval":               {"store", "workersai"},
 	"store":                   {"migrations"},
-	"store/storetest":         {"store", "embedded", "migrations"},
+	"store/storetest":         {"store", "store/storetest/testdb", "migrations"},
+	"store/storetest/testdb":  {"embedded"},
 	"modelhost":               {"workersai"},
 	"embedded":                {},
 	"workersai":               {},
@@ -30,11 +31,11 @@ var mayImport = map[string][]string{
 
 // onlyIn names outside packages and the rooms that may import them.
 var onlyIn = map[string][]string{
-	"github.com/jackc/pgx":             {"store", "store/storetest", "ingest"},
+	"github.com/jackc/pgx":             {"store", "store/storetest", "store/storetest/testdb", "ingest"},
 	"github.com/pgvector/pgvector-go":  {"store", "store/storetest"},
 	"github.com/labstack/echo":         {"api"},
 	"github.com/riverqueue/river":      {"ingest"},
-	"github.com/testcontainers/testco": {"store/storetest"},
+	"github.com/testcontainers/testco": {"store/storetest/testdb"},
 }
 
 type goPackage struct {

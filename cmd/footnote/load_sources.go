@@ -120,9 +120,10 @@ func included(patterns []string, name string) bool {
 	return len(patterns) == 0
 }
 
-// loadable skips, in a walk, what the service could not read: pictures, archives, style sheets.
+// loadable skips, in a walk, what the service could not read (pictures, archives, style sheets) and NDJSON files, which hold
+// documents of their own and are named on the command line.
 func loadable(o loadOptions, name string) bool {
-	return o.mediaType != "" || len(o.include) > 0 || ingest.Supported(name)
+	return !isNDJSON(name) && (o.mediaType != "" || len(o.include) > 0 || ingest.Supported(name))
 }
 
 func (f *foundSources) addFile(o loadOptions, name, uri string) error {

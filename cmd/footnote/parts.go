@@ -111,7 +111,8 @@ func (s *service) localModels(ctx context.Context, cfg serviceConfig) (models, e
 	if err != nil {
 		return models{}, err
 	}
-	client, err := workersai.New(workersai.Config{BaseURL: base + "/client/v4", AccountID: anyTenant, Token: token, MaxRetries: -1})
+	client, err := workersai.New(workersai.Config{BaseURL: base + "/client/v4", AccountID: anyTenant, Token: token, MaxRetries: -1,
+		Timeout: localTimeout, HeaderTimeout: localTimeout, IdleTimeout: localTimeout})
 	if err != nil {
 		return models{}, err
 	}
@@ -122,6 +123,9 @@ func (s *service) localModels(ctx context.Context, cfg serviceConfig) (models, e
 		contextWindow:  cmp.Or(set.ContextWindow, chat.ContextWindow),
 		embedPerMinute: set.EmbedPerMin, chatPerMinute: set.ChatPerMin}, nil
 }
+
+// localTimeout is for a batch of 100 texts on a slow, busy machine.
+const localTimeout = 10 * time.Minute
 
 func hostTokens(apiKey string) []string {
 	if apiKey == "" {
