@@ -77,6 +77,8 @@ type Store struct {
 
 	indexes sync.Map // space id → indexState (maintain.go)
 	budgets sync.Map // [provider, kind] → *waiting (budget.go)
+
+	maintenance maintenance
 }
 
 // Open connects, applies the migrations under an advisory lock and checks the pgvector version (0.8.4 or newer).
