@@ -19,7 +19,7 @@ type EmbedRequest struct {
 // EmbedResponse holds Vectors in the order of the texts.
 type EmbedResponse struct {
 	Vectors [][]float32
-	Pooling string
+	Pooling string // what the server says it did: a stand-in for a model may pool otherwise than asked
 	Usage   Usage
 	Notices []Notice // such as which texts were cut
 }
