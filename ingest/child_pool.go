@@ -77,7 +77,7 @@ func (x *extractor) Extract(ctx context.Context, mediaType string, source []byte
 	if failure == nil || !failure.retry {
 		return e, failure.unwrap()
 	}
-	x.log.Warn("extractor_died", "media_type", mediaType, "bytes", len(source), "cause", failure.cause)
+	x.log.Warn("extractor died, trying once more", "media_type", mediaType, "bytes", len(source), "cause", failure.cause)
 	if c, err = x.start(); err != nil {
 		return Extracted{}, err
 	}
@@ -185,9 +185,10 @@ func (x *extractor) diagnose(ctx context.Context, c *child, err error) *childFai
 	return f
 }
 
-// outOfMemory knows what the Go runtime says when it gets no memory, or none for a thread.
+// outOfMemory knows what the Go runtime says when it gets no memory, or none for a thread; the last two are of race builds.
 func outOfMemory(stderr string) bool {
-	return slices.ContainsFunc([]string{"out of memory", "cannot allocate memory", "cannot map pages", "failed to create new OS thread"},
+	return slices.ContainsFunc([]string{"out of memory", "cannot allocate memory", "cannot map pages", "failed to create new OS thread",
+		"ThreadSanitizer failed to allocate", "too many address space collisions"},
 		func(s string) bool { return strings.Contains(stderr, s) })
 }
 

@@ -1,6 +1,7 @@
 package ingest_test
 
 import (
+	"bytes"
 	"errors"
 	"strings"
 	"testing"
@@ -95,6 +96,12 @@ func TestExtractRefuses(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestExtractRefusesLongText(t *testing.T) {
+	t.Parallel()
+	_, err := ingest.Extract("text/plain", bytes.Repeat([]byte("long "), 64<<20/5+10))
+	wantCode(t, err, ingest.CodeDocumentTooLarge)
 }
 
 func TestExtractDecodesAndCleans(t *testing.T) {

@@ -8,9 +8,11 @@ import (
 	"mime"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
+	"slices"
+	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"code.dny.dev/ssrf"
@@ -24,35 +26,38 @@ const (
 	maxURLBytes       = 2048 // also the most that an index entry of the database takes well
 )
 
-// fetch downloads a public page or file, whose URI is the URL as given. A refused URL, also as the target of a redirect,
-// wraps ErrURLNotAllowed, a long body ErrTooLarge, a body of no use ErrMediaType; other errors say what the server did.
+// ErrFetchFailed wraps what went wrong between a URL that is allowed and its server.
+var ErrFetchFailed = errors.New("url could not be fetched")
+
+// fetch downloads a public page or file, whose URI is the URL as given. A URL that is refused, also as the target of a
+// redirect, wraps ErrURLNotAllowed; a long body ErrTooLarge; a body of no use ErrMediaType; all else ErrFetchFailed.
 func fetch(ctx context.Context, rawURL string) (Document, error) {
-	return newFetcher(ssrf.New().Safe, net.DefaultResolver).fetch(ctx, rawURL)
+	return newFetcher([]uint16{80, 443}, net.DefaultResolver).fetch(ctx, rawURL)
 }
 
-// fetcher holds what tests replace.
+// fetcher checks every address after it was looked up and before it is connected to, so that no name can stand for a
+// private one. Proxies of the environment are not for users' URLs.
 type fetcher struct {
+	ports   []uint16
+	guard   *ssrf.Guardian
 	client  *http.Client
 	timeout time.Duration
 }
 
-// newFetcher checks every address after it was looked up and before it is connected to, so that no name can stand for a
-// private one. Proxies of the environment are not for users' URLs.
-func newFetcher(allow func(network, address string, c syscall.RawConn) error, resolver *net.Resolver) *fetcher {
-	dialer := &net.Dialer{Timeout: maxFetchTime, Resolver: resolver, Control: allow}
-	return &fetcher{timeout: maxFetchTime, client: &http.Client{
-		Transport: &http.Transport{DialContext: dialer.DialContext, Proxy: nil, DisableKeepAlives: true,
-			MaxResponseHeaderBytes: 64 << 10, TLSHandshakeTimeout: maxFetchTime},
-		CheckRedirect: checkRedirect,
-	}}
+func newFetcher(ports []uint16, resolver *net.Resolver, options ...ssrf.Option) *fetcher {
+	f := &fetcher{ports: ports, guard: ssrf.New(append(options, ssrf.WithPorts(ports...))...), timeout: maxFetchTime}
+	dialer := &net.Dialer{Resolver: resolver, Control: f.guard.Safe}
+	f.client = &http.Client{CheckRedirect: f.checkRedirect, Transport: &http.Transport{DialContext: dialer.DialContext,
+		Proxy: nil, DisableKeepAlives: true, MaxResponseHeaderBytes: 64 << 10}}
+	return f
 }
 
 func (f *fetcher) fetch(ctx context.Context, rawURL string) (Document, error) {
-	u, err := checkURL(rawURL)
+	u, err := f.check(rawURL)
 	if err != nil {
 		return Document{}, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, f.timeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, f.timeout, fmt.Errorf("it took longer than %s", f.timeout))
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
@@ -62,11 +67,11 @@ func (f *fetcher) fetch(ctx context.Context, rawURL string) (Document, error) {
 	request.Header.Set("Accept", "text/html,application/xhtml+xml,text/markdown,text/plain,*/*;q=0.5")
 	response, err := f.client.Do(request)
 	if err != nil {
-		return Document{}, fetchError(u, err)
+		return Document{}, fetchError(ctx, u, err)
 	}
 	defer response.Body.Close()
 	d := Document{URI: rawURL}
-	if d.Source, err = body(u, response); err != nil {
+	if d.Source, err = body(ctx, u, response); err != nil {
 		return Document{}, err
 	}
 	if d.MediaType, err = fetchedType(response, d.Source); err != nil {
@@ -75,8 +80,9 @@ func (f *fetcher) fetch(ctx context.Context, rawURL string) (Document, error) {
 	return d, nil
 }
 
-// checkURL allows absolute http and https URLs without credentials, on the ports of these schemes.
-func checkURL(rawURL string) (*url.URL, error) {
+// check allows absolute http and https URLs without credentials, on the ports of these schemes. Addresses in place of a
+// host's name are checked here already, so that nothing is asked of the network.
+func (f *fetcher) check(rawURL string) (*url.URL, error) {
 	refuse := func(reason string) (*url.URL, error) {
 		return nil, fmt.Errorf("%w: %s; give a public address like https://example.com/page", ErrURLNotAllowed, reason)
 	}
@@ -87,6 +93,7 @@ func checkURL(rawURL string) (*url.URL, error) {
 	if err != nil {
 		return refuse("it cannot be parsed")
 	}
+	address, addressErr := netip.ParseAddr(u.Hostname())
 	switch {
 	case u.Scheme != "http" && u.Scheme != "https":
 		return refuse("only http and https are fetched")
@@ -96,23 +103,45 @@ func checkURL(rawURL string) (*url.URL, error) {
 		return refuse("it carries credentials")
 	case strings.Contains(u.Host, "%"):
 		return refuse("its host has a zone or escapes")
-	case u.Port() != "" && u.Port() != "80" && u.Port() != "443" || strings.HasSuffix(u.Host, ":"):
+	case !f.allowsPort(u):
 		return refuse("only the ports 80 and 443 are fetched from")
+	case addressErr == nil && f.guard.SafeAddr(address) != nil:
+		return refuse("its address is not public")
+	case addressErr != nil && endsInNumber(u.Hostname()):
+		return refuse("its host is a number that some read as an address")
 	}
 	return u, nil
 }
 
-func checkRedirect(request *http.Request, via []*http.Request) error {
+func (f *fetcher) allowsPort(u *url.URL) bool {
+	if u.Port() == "" {
+		return !strings.HasSuffix(u.Host, ":")
+	}
+	port, err := strconv.ParseUint(u.Port(), 10, 16)
+	return err == nil && slices.Contains(f.ports, uint16(port))
+}
+
+// endsInNumber is the URL standard's test for an IPv4 address, which includes octal, hexadecimal and shortened ones.
+func endsInNumber(host string) bool {
+	host = strings.TrimSuffix(host, ".")
+	last := strings.ToLower(host[strings.LastIndexByte(host, '.')+1:])
+	if digits, ok := strings.CutPrefix(last, "0x"); ok {
+		return strings.Trim(digits, "0123456789abcdef") == ""
+	}
+	return last != "" && strings.Trim(last, "0123456789") == ""
+}
+
+func (f *fetcher) checkRedirect(request *http.Request, via []*http.Request) error {
 	if len(via) > maxFetchRedirects {
 		return fmt.Errorf("%w: more than %d redirects", ErrURLNotAllowed, maxFetchRedirects)
 	}
 	request.Header.Del("Referer")
-	_, err := checkURL(request.URL.String())
+	_, err := f.check(request.URL.String())
 	return err
 }
 
 // fetchError parts addresses that are refused from servers that fail.
-func fetchError(u *url.URL, err error) error {
+func fetchError(ctx context.Context, u *url.URL, err error) error {
 	var cause *url.Error
 	if errors.As(err, &cause) {
 		err = cause.Err // without the URL, which may hold secrets
@@ -123,13 +152,16 @@ func fetchError(u *url.URL, err error) error {
 	if errors.Is(err, ssrf.ErrProhibitedIP) || errors.Is(err, ssrf.ErrProhibitedPort) || errors.Is(err, ssrf.ErrProhibitedNetwork) || errors.Is(err, ssrf.ErrInvalidHostPort) {
 		return fmt.Errorf("%w: %s is not a public address", ErrURLNotAllowed, u.Hostname())
 	}
-	return fmt.Errorf("fetch from %s: %w", u.Hostname(), err)
+	if ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	return fmt.Errorf("%w: %s: %w; check the address in a browser", ErrFetchFailed, u.Hostname(), err)
 }
 
-// body reads a whole answer, uncompressed sizes counted.
-func body(u *url.URL, response *http.Response) ([]byte, error) {
+// body reads a whole answer; what counts is its size after decompression.
+func body(ctx context.Context, u *url.URL, response *http.Response) ([]byte, error) {
 	if response.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("fetch from %s: the server answered %s; check the address in a browser", u.Hostname(), response.Status)
+		return nil, fetchError(ctx, u, fmt.Errorf("the server answered %s", response.Status))
 	}
 	tooLarge := fmt.Errorf("%w: fetched documents may have at most %d MB; download it and send it as a file", ErrTooLarge, maxFetchBytes/1_000_000)
 	if response.ContentLength > maxFetchBytes {
@@ -137,7 +169,7 @@ func body(u *url.URL, response *http.Response) ([]byte, error) {
 	}
 	source, err := io.ReadAll(io.LimitReader(response.Body, maxFetchBytes+1))
 	if err != nil {
-		return nil, fetchError(u, err)
+		return nil, fetchError(ctx, u, err)
 	}
 	if len(source) > maxFetchBytes {
 		return nil, tooLarge
