@@ -1,0 +1,359 @@
+package api_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/cdproto/page"
+	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/chromedp"
+
+	"github.com/footnote-rag/footnote/api"
+	"github.com/footnote-rag/footnote/workersai"
+	"github.com/footnote-rag/footnote/workersai/workersaitest"
+)
+
+// browser is a headless Chromium with one tab that watches what the page does.
+type browser struct {
+	*testing.T
+	ctx context.Context
+	w   *world
+
+	mu       sync.Mutex
+	dialogs  []string
+	requests []string
+	errors   []string
+}
+
+func openBrowser(t *testing.T, w *world) *browser {
+	t.Helper()
+	path := chromium(t)
+	options := append(chromedp.DefaultExecAllocatorOptions[:],
+		chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.WindowSize(1280, 900),
+		chromedp.Flag("disable-background-networking", true), chromedp.Flag("disable-component-update", true),
+		chromedp.Flag("disable-domain-reliability", true), chromedp.Flag("disable-sync", true), chromedp.Flag("no-pings", true),
+		chromedp.UserDataDir(t.TempDir()), chromedp.WSURLReadTimeout(60*time.Second))
+	alloc, closeAll := chromedp.NewExecAllocator(context.Background(), options...)
+	t.Cleanup(closeAll)
+	b := &browser{T: t, w: w}
+	tab, closeTab := chromedp.NewContext(alloc, chromedp.WithListener(b.watch))
+	t.Cleanup(func() {
+		if err := chromedp.Cancel(tab); err != nil {
+			t.Errorf("close Chromium: %v", err)
+		}
+		closeTab()
+	})
+	if err := chromedp.Do(tab); err != nil {
+		t.Fatalf("start %s: %v", path, err)
+	}
+	var cancel context.CancelFunc
+	b.ctx, cancel = context.WithTimeout(tab, 2*time.Minute)
+	t.Cleanup(cancel)
+	call(b, network.Enable, network.EnableParams{})
+	call(b, page.Enable, page.EnableParams{})
+	return b
+}
+
+// call runs a command of the browser's protocol.
+func call[P, R any](b *browser, command cdp.Command[P, R], params P) {
+	b.Helper()
+	if _, err := chromedp.Call(b.ctx, command, params); err != nil {
+		b.Fatalf("%s: %v", command.Method, err)
+	}
+}
+
+// eval returns the value of a JavaScript expression; a promise is waited for.
+func eval[T any](b *browser, expression string) T {
+	b.Helper()
+	v, err := chromedp.Run(b.ctx, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
+	if err != nil {
+		b.Fatalf("%.300s: %v", expression, err)
+	}
+	return v
+}
+
+// chromium finds the browser. Without one the test is skipped, in CI it fails.
+func chromium(t *testing.T) string {
+	t.Helper()
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome", "chrome"} {
+		if path, err := exec.LookPath(name); err == nil {
+			return path
+		}
+	}
+	const remedy = "no Chromium on PATH: install it (Debian: apt-get install chromium)"
+	if os.Getenv("CI") != "" {
+		t.Fatal(remedy)
+	}
+	t.Skip(remedy)
+	return ""
+}
+
+func (b *browser) watch(ev any) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch ev := ev.(type) {
+	case *page.EventJavascriptDialogOpening:
+		b.dialogs = append(b.dialogs, ev.Message)
+		go func() { // else the page hangs; the dialog is a failure in any case
+			_, _ = chromedp.Call(b.ctx, page.HandleJavaScriptDialog, page.HandleJavaScriptDialogParams{})
+		}()
+	case *network.EventRequestWillBeSent:
+		b.requests = append(b.requests, ev.Request.URL)
+	case *runtime.EventExceptionThrown:
+		b.errors = append(b.errors, fmt.Sprint(ev.ExceptionDetails.Text, ev.ExceptionDetails.URL, ev.ExceptionDetails.LineNumber))
+	}
+}
+
+func (b *browser) run(actions ...chromedp.Action[chromedp.Void]) {
+	b.Helper()
+	if err := chromedp.Do(b.ctx, actions...); err != nil {
+		b.Fatalf("browser: %v\nexceptions: %v", err, b.errors)
+	}
+}
+
+func (b *browser) open(address string) {
+	b.Helper()
+	b.run(chromedp.Navigate(address))
+	b.until("document.querySelector('#collection')?.options.length > 0")
+}
+
+func (b *browser) click(selector string) { b.Helper(); b.run(chromedp.Click(chromedp.CSS(selector))) }
+
+func (b *browser) text(selector string) string {
+	b.Helper()
+	return eval[string](b, fmt.Sprintf("document.querySelector(%q)?.textContent ?? ''", selector))
+}
+
+// until waits for a JavaScript expression to become true.
+func (b *browser) until(expression string) {
+	b.Helper()
+	ok := eval[bool](b, `new Promise((resolve) => {
+		const end = Date.now() + 20000;
+		const look = () => { if (`+expression+`) resolve(true); else if (Date.now() > end) resolve(false); else setTimeout(look, 10); };
+		look();
+	})`)
+	if !ok {
+		b.Fatalf("waited 20 s for %s\nexceptions: %v\nnotice: %s", expression, b.errors, b.text("#notice"))
+	}
+}
+
+// ask types a question and waits for the answer's end.
+func (b *browser) ask(question string) {
+	b.Helper()
+	eval[int](b, "window.before = Number(document.querySelector('#result').dataset.ended || 0)")
+	b.run(chromedp.SetValue(chromedp.CSS("#question"), question))
+	b.click("#send")
+	b.until("Number(document.querySelector('#result').dataset.ended || 0) > window.before")
+}
+
+// shot saves a picture where FOOTNOTE_SCREENSHOTS names a folder.
+func (b *browser) shot(name string) {
+	b.Helper()
+	dir := os.Getenv("FOOTNOTE_SCREENSHOTS")
+	if dir == "" {
+		return
+	}
+	png, err := chromedp.Run(b.ctx, chromedp.CaptureScreenshot())
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, name+".png"), png, 0o644); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// quiet checks that the page ran nothing foreign and asked nobody else.
+func (b *browser) quiet() {
+	b.Helper()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.dialogs) > 0 || len(b.errors) > 0 {
+		b.Errorf("dialogs %v, exceptions %v", b.dialogs, b.errors)
+	}
+	if len(b.requests) == 0 {
+		b.Error("no request was seen: the watch does not work")
+	}
+	for _, r := range b.requests {
+		if !strings.HasPrefix(r, b.w.url+"/") && !strings.HasPrefix(r, "about:") {
+			b.Errorf("request to %s", r)
+		}
+	}
+}
+
+func TestPageAnswersWithFootnotes(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.add("travel.md", handbook)
+	w.add("astral.md", "# Stars\n\n😀𝄞👩‍🚀 Many astral characters come first. Zürich’s telescope observes 𝛂 Centauri every second night.")
+	b := openBrowser(t, w)
+	b.open(w.url)
+	b.shot("1-welcome")
+	b.ask("How often does the telescope observe Centauri?")
+	if answer := b.text("#answer"); !strings.Contains(answer, "telescope") {
+		t.Errorf("answer = %q", answer)
+	}
+	b.shot("2-answer")
+	b.click("button.mark:not(:disabled)")
+	b.until("document.querySelector('#viewer').dataset.shown === 'true'")
+	b.shot("3-footnote")
+	b.checkHighlight(w)
+	b.run(chromedp.KeyEvent("\x1b"))
+	b.until("!document.querySelector('#viewer').open")
+
+	if hash := eval[string](b, "location.hash"); !strings.HasPrefix(hash, "#q=How+often") {
+		t.Errorf("hash = %q", hash)
+	}
+	call(b, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: "dark"}}})
+	b.ask("How long does a visa for Japan take?")
+	b.shot("4-dark")
+	b.run(chromedp.EmulateViewport(390, 844, chromedp.EmulateMobile))
+	b.shot("5-phone")
+	b.run(chromedp.EmulateReset())
+	call(b, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{})
+	b.ask("Quantum chromodynamics lattice hadron?")
+	b.shot("6-refusal")
+	if refusal := b.text("#refusal"); !strings.Contains(refusal, "no_evidence") {
+		t.Errorf("refusal = %q, answer %q", refusal, b.text("#answer"))
+	}
+	b.quiet()
+}
+
+// checkHighlight compares the highlighted text with a citation's quote and looks whether it is in view.
+func (b *browser) checkHighlight(w *world) {
+	b.Helper()
+	var a answerReply
+	w.into(w.post("/v1/answer", `{"question":"How often does the telescope observe Centauri?"}`), 200, &a)
+	got := b.text("#quote")
+	known := false
+	for _, c := range a.Citations {
+		known = known || c.Source > 0 && c.Quote == got
+	}
+	if got == "" || !known {
+		b.Errorf("highlighted %q is no quote of %+v", got, a.Citations)
+	}
+	if !eval[bool](b, `(() => { const q = document.querySelector('#quote').getBoundingClientRect(), v = document.querySelector('#viewer-text').getBoundingClientRect();
+		return q.top >= v.top && q.bottom <= v.bottom })()`) {
+		b.Error("the quote is not in view")
+	}
+}
+
+func TestPageScrollsToQuoteInLongDocument(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	filler := strings.Repeat("Ordinary 😀 sentences fill this page without saying anything of use.\n\n", 300)
+	w.add("long.md", filler+"The telescope observes Centauri every second night.\n\n"+filler)
+	b := openBrowser(t, w)
+	b.run(chromedp.Navigate(w.url + "/#" + url.Values{"q": {"How often does the telescope observe Centauri?"}}.Encode())) // a deep link asks by itself
+	b.until("Number(document.querySelector('#result').dataset.ended || 0) > 0")
+	b.click("button.mark:not(:disabled)")
+	b.until("document.querySelector('#viewer').dataset.shown === 'true'")
+	b.shot("7-long")
+	b.checkHighlight(w)
+	b.quiet()
+}
+
+func TestPageStreamsWordByWord(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.add("travel.md", handbook)
+	b := openBrowser(t, w)
+	b.open(w.url)
+	eval[any](b, `window.steps = new Set(); new MutationObserver(() => window.steps.add(document.querySelector('#answer').textContent))
+		.observe(document.querySelector('#answer'), {childList: true, subtree: true, characterData: true}); 1`)
+	b.ask("How long does a visa for Japan take?")
+	if steps := eval[int](b, "window.steps.size"); steps < 3 {
+		t.Errorf("the answer grew in %d steps", steps)
+	}
+}
+
+func TestPageUploadsAFile(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	path := filepath.Join(t.TempDir(), "dropped.md")
+	if err := os.WriteFile(path, []byte(handbook), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b := openBrowser(t, w)
+	b.open(w.url)
+	b.run(chromedp.SetUploadFiles(chromedp.CSS("#files"), []string{path}, chromedp.NodeReady))
+	b.until("document.querySelector('.upload.completed, .upload.error')")
+	b.shot("8-upload")
+	if s := b.text(".upload-status"); s != "ready" {
+		t.Errorf("status = %q", s)
+	}
+	b.quiet()
+}
+
+func TestPageAsksForTheKey(t *testing.T) {
+	t.Parallel()
+	w := setup(t, func(c *api.Config, _ *[]workersaitest.Option) { c.APIKey = "open sesame" })
+	b := openBrowser(t, w)
+	value, save := chromedp.CSS("#key-value"), chromedp.CSS("#key-save")
+	b.run(chromedp.Navigate(w.url), chromedp.WaitVisible(value), chromedp.SendKeys(value, "wrong"), chromedp.Click(save),
+		chromedp.WaitVisible(chromedp.CSS("#key-error")), chromedp.SetValue(value, "open sesame"), chromedp.Click(save))
+	b.until("!document.querySelector('#key').open && document.querySelector('#collection').options.length > 0")
+	b.shot("9-after-key")
+	b.quiet()
+}
+
+var payloads = []string{
+	`<script>alert(1)</script>`, `<img src=x onerror=alert(1)>`, `<svg onload=alert(1)>`, `<iframe src="javascript:alert(1)"></iframe>`,
+	`[click](javascript:alert(1))`, `![p](https://evil.example/x.png)`, `<a href="javascript:alert(1)">x</a>`, `"><script>alert(1)</script>`,
+	`'-alert(1)-'`, `</textarea><script>alert(1)</script>`, `</title><script>alert(1)</script>`, `<style>@import 'https://evil.example/x.css'</style>`,
+	`<link rel=stylesheet href=https://evil.example/x.css>`, `<meta http-equiv=refresh content="0;url=https://evil.example">`,
+	`<base href="https://evil.example/">`, `<object data="https://evil.example/x"></object>`, `<embed src="https://evil.example/x">`,
+	`<video src="https://evil.example/x" onerror=alert(1)>`, `<math><mtext><script>alert(1)</script></mtext></math>`,
+	`<details open ontoggle=alert(1)>`, `<body onload=alert(1)>`, `<form action="https://evil.example"><input autofocus onfocus=alert(1)>`,
+	`{{constructor.constructor('alert(1)')()}}`, `${alert(1)}`, "\u2028<script>alert(1)</script>", `<scr<script>ipt>alert(1)</scr</script>ipt>`,
+	`&lt;img src=x onerror=alert(1)&gt;`, `<template><img src=x onerror=alert(1)></template>`, `__proto__`, `<template shadowrootmode=open><script>alert(1)</script></template>`,
+}
+
+func TestPageShowsPayloadsAsText(t *testing.T) {
+	t.Parallel()
+	var current string
+	var mu sync.Mutex
+	w := setup(t, func(_ *api.Config, m *[]workersaitest.Option) {
+		*m = append(*m, workersaitest.Chat(func(workersai.TextInput) string {
+			mu.Lock()
+			defer mu.Unlock()
+			return "The zebra says " + current + " loudly."
+		}))
+	})
+	for i, p := range payloads {
+		body, _ := json.Marshal(map[string]any{"uri": fmt.Sprintf("%d %s", i, p), "title": p, "text": "The zebra says " + p + " loudly.", "media_type": "text/plain",
+			"metadata": map[string]string{p: p}})
+		w.into(w.post("/v1/documents?wait=60s", string(body)), 200, nil)
+	}
+	b := openBrowser(t, w)
+	b.open(w.url)
+	for _, p := range payloads {
+		mu.Lock()
+		current = p
+		mu.Unlock()
+		b.ask("What does the zebra say? " + p)
+		if answer := b.text("#answer") + b.text("#refusal"); !strings.Contains(answer, strings.TrimSpace(p)) {
+			t.Errorf("payload %q is not shown as text: %q (%s)", p, answer, b.text("#notice"))
+		}
+		b.click(".source")
+		b.until("document.querySelector('#viewer').dataset.shown === 'true'")
+		b.run(chromedp.KeyEvent("\x1b"))
+	}
+	b.shot("10-payloads")
+	foreign := eval[int](b, "document.querySelectorAll('main script, main img, main iframe, main a, main form:not(#ask), main svg, dialog script, dialog img').length")
+	if foreign != 0 {
+		t.Errorf("%d elements came from payloads", foreign)
+	}
+	b.quiet()
+}
