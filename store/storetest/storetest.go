@@ -8,9 +8,14 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
+	"os"
 	"testing"
+
+	"go.uber.org/goleak"
 
 	"github.com/footnote-rag/footnote/migrations"
 	"github.com/footnote-rag/footnote/store"
@@ -56,6 +61,20 @@ func OpenConfig(t testing.TB, cfg store.Config) *store.Store {
 	}
 	t.Cleanup(s.Close)
 	return s
+}
+
+// Main is a TestMain: it runs the tests, stops the server if this process started it, and fails if goroutines are left.
+func Main(m *testing.M) {
+	code := m.Run()
+	err := testdb.Stop()
+	if code == 0 {
+		err = errors.Join(err, goleak.Find())
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = max(code, 1)
+	}
+	os.Exit(code)
 }
 
 func migrated(ctx context.Context, url string) error {

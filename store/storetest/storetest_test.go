@@ -9,6 +9,8 @@ import (
 	"github.com/footnote-rag/footnote/store/storetest"
 )
 
+func TestMain(m *testing.M) { storetest.Main(m) }
+
 func TestDatabasesAreFreshAndSeparate(t *testing.T) {
 	t.Parallel()
 	a, b := storetest.Open(t), storetest.Open(t)
