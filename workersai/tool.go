@@ -1,6 +1,13 @@
 package workersai
 
-import "encoding/json"
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+)
 
 // ToolSpec describes a function to the model, as it is on the wire.
 type ToolSpec struct {
@@ -33,4 +40,95 @@ func (t *ToolSpec) UnmarshalJSON(data []byte) error {
 		*t = ToolSpec(*w.Function)
 	}
 	return nil
+}
+
+// Tool is a Go function that a model may call.
+type Tool struct {
+	Spec ToolSpec
+	// Call gets the arguments, the text of a JSON object, and returns what the model reads.
+	Call func(ctx context.Context, arguments string) (string, error)
+}
+
+// NewTool makes a tool of a function. Its parameters are those of SchemaOf[In], where In is a struct; its result goes to
+// the model as JSON, a string as it is.
+func NewTool[In any](name, description string, f func(context.Context, In) (any, error)) (Tool, error) {
+	parameters, err := SchemaOf[In]()
+	if err != nil {
+		return Tool{}, fmt.Errorf("tool %s: %w", name, err)
+	}
+	if reflect.TypeFor[In]().Kind() != reflect.Struct {
+		return Tool{}, fmt.Errorf("tool %s: its input is a %v, want a struct", name, reflect.TypeFor[In]())
+	}
+	call := func(ctx context.Context, arguments string) (string, error) {
+		var in In
+		if err := json.Unmarshal([]byte(arguments), &in); err != nil {
+			return "", fmt.Errorf("arguments: %w", err)
+		}
+		out, err := f(ctx, in)
+		if err != nil {
+			return "", err
+		}
+		if s, ok := out.(string); ok {
+			return s, nil
+		}
+		text, err := json.Marshal(out)
+		return string(text), err
+	}
+	return Tool{Spec: ToolSpec{Name: name, Description: description, Parameters: parameters}, Call: call}, nil
+}
+
+// ErrToolRounds: the model asked for tools in every round it had.
+var ErrToolRounds = errors.New("too many rounds of tool calls")
+
+// maxToolRounds is enough for a few lookups in a row; a model that needs more goes in circles, as a rule.
+const maxToolRounds = 8
+
+// ChatWithTools asks for an answer and makes the calls the model asks for, one after another, until it answers without:
+// 8 rounds at most, then ErrToolRounds. What a tool returns as its error the model reads too, and may mend; only the
+// context's end stops the conversation.
+func (c *Client) ChatWithTools(ctx context.Context, r ChatRequest, tools ...Tool) (*ChatResponse, error) {
+	if r.Prompt != "" && len(r.Messages) == 0 {
+		r.Messages, r.Prompt = []Message{{Role: "user", Content: r.Prompt}}, ""
+	}
+	byName := map[string]Tool{}
+	r.Tools, r.Messages = slices.Clone(r.Tools), slices.Clone(r.Messages)
+	for _, t := range tools {
+		byName[t.Spec.Name] = t
+		r.Tools = append(r.Tools, t.Spec)
+	}
+	var usage Usage
+	for range maxToolRounds {
+		got, err := c.Chat(ctx, r)
+		if err != nil {
+			return nil, err
+		}
+		usage.add(got.Usage)
+		r.Messages = append(r.Messages, Message{Role: "assistant", Content: got.Text, ToolCalls: got.ToolCalls})
+		if len(got.ToolCalls) == 0 {
+			got.Usage, got.Messages = usage, r.Messages
+			return got, nil
+		}
+		for _, call := range got.ToolCalls {
+			result := byName[call.Name].run(ctx, call)
+			if ctx.Err() != nil {
+				return nil, fmt.Errorf("tool %s: %w", call.Name, ctx.Err())
+			}
+			r.Messages = append(r.Messages, result)
+		}
+	}
+	return nil, fmt.Errorf("%s: %w: it asked for tools %d times", r.Model, ErrToolRounds, maxToolRounds)
+}
+
+// run makes one call. Its error is the model's to read.
+func (t Tool) run(ctx context.Context, call ToolCall) Message {
+	m := Message{Role: "tool", ToolCallID: call.ID, Name: call.Name}
+	err := errors.New("there is no such tool")
+	if t.Call != nil {
+		m.Content, err = t.Call(ctx, call.Arguments)
+	}
+	if err != nil {
+		text, _ := json.Marshal(map[string]string{"error": err.Error()}) // a string always encodes
+		m.Content = string(text)
+	}
+	return m
 }
