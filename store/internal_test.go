@@ -12,7 +12,7 @@ import (
 func inside(t testing.TB, cfg Config) *Store {
 	t.Helper()
 	if cfg.URL == "" {
-		cfg.URL = testdb.Empty(t)
+		cfg.URL = freshURL(t)
 	}
 	cfg.MaxConns = 8
 	cfg.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
@@ -22,4 +22,16 @@ func inside(t testing.TB, cfg Config) *Store {
 	}
 	t.Cleanup(s.Close)
 	return s
+}
+
+// freshURL is storetest.URL.
+func freshURL(t testing.TB) string {
+	t.Helper()
+	return testdb.Copy(t, testdb.Template{Key: testdb.SchemaKey(), Make: func(ctx context.Context, url string) error {
+		s, err := Open(ctx, Config{URL: url, MaxConns: 1})
+		if err == nil {
+			s.Close()
+		}
+		return err
+	}})
 }

@@ -8,8 +8,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-
-	"github.com/footnote-rag/footnote/store/storetest/testdb"
 )
 
 // loadVectors stores one document with n chunks and returns its space.
@@ -168,7 +166,7 @@ func TestMaintainMendsABrokenBuild(t *testing.T) {
 
 func TestMaintainHasOneLeader(t *testing.T) {
 	t.Parallel()
-	url := testdb.Empty(t)
+	url := freshURL(t)
 	leader, other := inside(t, Config{URL: url, IndexAfter: 20}), inside(t, Config{URL: url, IndexAfter: 20})
 	space := loadVectors(t, leader, "a", 20*growingFactor)
 	release := busyTable(t, leader, space)

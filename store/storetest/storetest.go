@@ -6,18 +6,14 @@ package storetest
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 	"testing"
 
 	"go.uber.org/goleak"
 
-	"github.com/footnote-rag/footnote/migrations"
 	"github.com/footnote-rag/footnote/store"
 	"github.com/footnote-rag/footnote/store/storetest/testdb"
 )
@@ -26,7 +22,7 @@ import (
 const maxConns = 8
 
 // Template is the migrated database that fresh ones are copied from, which is faster than migrating each.
-var Template = testdb.Template{Key: schemaKey(), Make: migrated}
+var Template = testdb.Template{Key: testdb.SchemaKey(), Make: migrated}
 
 // URL returns the URL of a fresh database with the schema and no rows, dropped when the test ends.
 func URL(t testing.TB) string {
@@ -83,22 +79,4 @@ func migrated(ctx context.Context, url string) error {
 		s.Close()
 	}
 	return err
-}
-
-// schemaKey changes with the migrations.
-func schemaKey() string {
-	names, err := fs.Glob(migrations.Files, "*.sql")
-	if err != nil {
-		panic(err)
-	}
-	sum := sha256.New()
-	for _, name := range names {
-		b, err := fs.ReadFile(migrations.Files, name)
-		if err != nil {
-			panic(err) // it is embedded
-		}
-		sum.Write([]byte(name))
-		sum.Write(b)
-	}
-	return hex.EncodeToString(sum.Sum(nil)[:8])
 }

@@ -3,7 +3,10 @@ package testdb
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
+	"io/fs"
 	"net/url"
 	"strconv"
 	"strings"
@@ -11,6 +14,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/footnote-rag/footnote/migrations"
 )
 
 // Template is a database that fresh ones are copied from. It is made once a server.
@@ -142,4 +147,22 @@ func withDatabase(server, name string) string {
 	}
 	u.Path = "/" + name
 	return u.String()
+}
+
+// SchemaKey is the Key of a Template with all migrations; it changes with them.
+func SchemaKey() string {
+	names, err := fs.Glob(migrations.Files, "*.sql")
+	if err != nil {
+		panic(err)
+	}
+	sum := sha256.New()
+	for _, name := range names {
+		b, err := fs.ReadFile(migrations.Files, name)
+		if err != nil {
+			panic(err) // it is embedded
+		}
+		sum.Write([]byte(name))
+		sum.Write(b)
+	}
+	return hex.EncodeToString(sum.Sum(nil)[:8])
 }
