@@ -227,7 +227,7 @@ function end(done) {
   show($("legend"), now.citations.length > 0);
   const t = done.timings;
   $("facts").textContent = [
-    `search ${Math.round(t.search_ms)} ms`, `first word ${Math.round(t.first_token_ms)} ms`, `all ${(t.total_ms / 1000).toFixed(1)} s`,
+    `search ${Math.round(t.search_ms)} ms`, `first word ${Math.round(t.first_token_ms)} ms`, `all ${t.total_ms < 1000 ? Math.round(t.total_ms) + " ms" : (t.total_ms / 1000).toFixed(1) + " s"}`,
     done.degraded ? "found by words alone: the embedding model is away" : "", done.cut ? "cut at the length limit" : "",
   ].filter(Boolean).join(" · ");
 }
@@ -240,12 +240,13 @@ const reasons = {
 /** A refusal is an answer too: it says why, and how near the best passages came. */
 function refuse(done) {
   $("answer").replaceChildren();
+  const title = reasons[done.reason] || "No answer from the documents.";
   const scores = element("dl", "", ...[
     ["reason", done.reason], ["evidence", `${done.evidence.toFixed(2)} of ${done.threshold.toFixed(2)} needed`],
     ["best by meaning", done.best.vector.toFixed(2)], ["best by words", done.best.lexical.toFixed(2)],
   ].flatMap(([k, v]) => [element("dt", "", k), element("dd", "", v)]));
-  $("refusal").replaceChildren(element("strong", "", reasons[done.reason] || "No answer from the documents."),
-    element("p", "", page.current.text), scores);
+  const text = page.current.text.trim();
+  $("refusal").replaceChildren(element("strong", "", title), ...(text && text !== title ? [element("p", "", text)] : []), scores);
   show($("refusal"), true);
 }
 
@@ -376,9 +377,11 @@ function fromAddress() {
   ask(question);
 }
 
+/** The question's box is as high as its text, up to what the style allows. */
 function grow() {
   const q = $("question");
-  q.rows = Math.min(8, Math.max(1, q.value.split("\n").length));
+  q.style.height = "auto";
+  q.style.height = q.scrollHeight + "px";
 }
 
 $("ask").addEventListener("submit", (e) => { e.preventDefault(); submit(); });
@@ -416,4 +419,5 @@ addEventListener("drop", (e) => {
 });
 
 addEventListener("hashchange", fromAddress);
+addEventListener("resize", grow);
 loadCollections().catch(fail).then(fromAddress);
