@@ -38,12 +38,9 @@ func (x *Extractor) IdleChildren() []int {
 	return ids
 }
 
-// FetchFrom fetches with other ports, names and allowed addresses than those of the internet.
+// FetchFrom is fetch with one more port, other names and other addresses than those of the internet.
 func FetchFrom(ctx context.Context, url string, port uint16, resolver *net.Resolver, timeout time.Duration, options ...ssrf.Option) (Document, error) {
 	f := newFetcher([]uint16{80, 443, port}, resolver, options...)
 	f.timeout = timeout
 	return f.fetch(ctx, url)
 }
-
-// Fetch is fetch.
-func Fetch(ctx context.Context, url string) (Document, error) { return fetch(ctx, url) }

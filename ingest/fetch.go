@@ -152,6 +152,10 @@ func fetchError(ctx context.Context, u *url.URL, err error) error {
 	if errors.Is(err, ssrf.ErrProhibitedIP) || errors.Is(err, ssrf.ErrProhibitedPort) || errors.Is(err, ssrf.ErrProhibitedNetwork) || errors.Is(err, ssrf.ErrInvalidHostPort) {
 		return fmt.Errorf("%w: %s is not a public address", ErrURLNotAllowed, u.Hostname())
 	}
+	var unknown *net.DNSError
+	if errors.As(err, &unknown) {
+		err = errors.New(unknown.Err) // without the address of our name server
+	}
 	if ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
