@@ -38,8 +38,9 @@ check: deps ## gofmt, vet, staticcheck, tidy modules
 fmt: ## format the code
 	@gofmt -w $$(git ls-files '*.go')
 
-bench: deps ## benchmarks, as ratios against the bare engine and bare SQL
-	@$(GO) run ./cmd/footnote-bench
+bench: ## benchmarks, as ratios against the bare engine and bare SQL; about ten minutes
+	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 40m ./store ./cmd/footnote
+	$(GO) test -run '^$$' -bench . -benchmem -timeout 20m ./ingest ./retrieval ./workersai ./api ./embedded
 
 fuzz: ## every fuzz target for a short while (FUZZTIME=30s)
 	@for p in $$($(GO) list ./...); do \
