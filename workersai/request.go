@@ -113,6 +113,10 @@ func (c *Client) send(ctx context.Context, q call, a *Attempt) error {
 	if errors.As(err, &e) {
 		e.of(q.model)
 	}
+	var reply *ReplyError
+	if errors.As(err, &reply) && reply.Model == "" {
+		reply.Model = q.model
+	}
 	if errors.Is(context.Cause(ctx), errSlow) && errors.Is(err, context.Canceled) {
 		return slow(q, err)
 	}

@@ -107,10 +107,10 @@ func (c *Client) decodeEnvelope(data []byte, model string) (env Envelope[json.Ra
 // readBody reads a plain answer whole; one that breaks off counts as unreachable, and is asked again.
 func readBody(ctx context.Context, resp *http.Response, name string) ([]byte, error) {
 	data, err := io.ReadAll(resp.Body)
-	return data, brokenOff(ctx, name, err)
+	return data, brokenOff(ctx, name+": answer broke off", err)
 }
 
-// brokenOff names a failure to read an answer: the caller's own end, an answer that is too long, or a lost connection.
+// brokenOff says with what a failure to read an answer has to do: the caller's own end, an answer that is too long, or a lost connection.
 func brokenOff(ctx context.Context, name string, err error) error {
 	switch {
 	case err == nil || errors.Is(err, ErrBadReply):
@@ -118,5 +118,5 @@ func brokenOff(ctx context.Context, name string, err error) error {
 	case ctx.Err() != nil:
 		return fmt.Errorf("%s: %w", name, ctx.Err())
 	}
-	return fmt.Errorf("%w: %s: answer broke off: %w", ErrUnreachable, name, err)
+	return fmt.Errorf("%w: %s: %w", ErrUnreachable, name, err)
 }

@@ -26,7 +26,7 @@ func (s *Server) routes() *http.ServeMux {
 	mux.HandleFunc("GET "+ai+"/models/schema", s.schema)
 	mux.HandleFunc("POST "+ai+"/tomarkdown", s.markdown)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		s.play(w, r, Step{}, func() reply { return refuse(workersai.CodeEdgeNoRoute, "No route for that URI") })
+		s.refuse(w, r, workersai.CodeEdgeNoRoute, "No route for that URI")
 	})
 	return mux
 }
@@ -34,10 +34,16 @@ func (s *Server) routes() *http.ServeMux {
 // ServeHTTP answers one request.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if s.token != "" && r.Header.Get("Authorization") != "Bearer "+s.token {
-		s.play(w, r, Step{}, func() reply { return refuse(workersai.CodeEdgeAuthentication, "Authentication error") })
+		s.refuse(w, r, workersai.CodeEdgeAuthentication, "Authentication error")
 		return
 	}
 	s.mux.ServeHTTP(w, r)
+}
+
+// refuse notes a request that reaches nothing, and takes no step.
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request, code int, message string) {
+	s.arrived(&Request{Time: time.Now(), Method: r.Method, Path: r.URL.RequestURI(), Header: r.Header.Clone()})
+	s.play(w, r, Step{}, func() reply { return refuse(code, message) })
 }
 
 // take notes a request and finds its step.
