@@ -96,9 +96,6 @@ func (tpl Template) ensure(ctx context.Context, conn *pgx.Conn, server string) (
 	if err := conn.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)", name).Scan(&exists); err != nil || exists {
 		return name, err
 	}
-	if err := dropLeftovers(ctx, conn); err != nil {
-		return "", err
-	}
 	unfinished := name + "_new"
 	for _, sql := range []string{"DROP DATABASE IF EXISTS " + unfinished + " WITH (FORCE)", "CREATE DATABASE " + unfinished + " TEMPLATE template0"} {
 		if _, err := conn.Exec(ctx, sql); err != nil {
@@ -133,9 +130,8 @@ func dropLeftovers(ctx context.Context, conn *pgx.Conn) error {
 		if err != nil || time.Since(time.Unix(seconds, 0)) < leftoverAge {
 			continue
 		}
-		if _, err := conn.Exec(ctx, "DROP DATABASE IF EXISTS "+pgx.Identifier{name}.Sanitize()); err != nil {
-			return err
-		}
+		// Another process may be dropping it: not this one's trouble.
+		_, _ = conn.Exec(ctx, "DROP DATABASE IF EXISTS "+pgx.Identifier{name}.Sanitize())
 	}
 	return nil
 }

@@ -46,7 +46,9 @@ func Server(t testing.TB) string {
 	server.Lock()
 	defer server.Unlock()
 	if server.url == "" && server.err == nil {
-		server.url, server.stop, server.err = start()
+		if server.url, server.stop, server.err = start(); server.err == nil {
+			server.err = admin(server.url, dropLeftovers)
+		}
 	}
 	if server.err != nil {
 		t.Fatalf("no Postgres for tests: %v\nset TEST_DATABASE_URL to a superuser's URL of a Postgres with pgvector", server.err)
