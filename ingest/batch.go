@@ -48,7 +48,7 @@ type request struct {
 }
 
 func newBatcher(cfg Config) *batcher {
-	return &batcher{cfg: cfg, wake: make(chan struct{}, 1),
+	return &batcher{cfg: cfg, wake: make(chan struct{}, 1), gate: gate{pauses: defaultPauses},
 		budget: cfg.Store.Budget(store.BudgetConfig{Provider: cfg.Provider, Kind: "embed", PerMinute: cfg.EmbedPerMinute})}
 }
 
@@ -247,20 +247,22 @@ func (b *batcher) call(ctx context.Context, batch []*text) error {
 
 // gate makes all senders wait together while the provider cannot serve.
 type gate struct {
+	pauses pauses
+
 	mu       sync.Mutex
 	until    time.Time
 	why      string
 	failures int
 }
 
-// Pauses: after a failure half a second, doubling, with jitter; a wrong token or an unknown model is for a person to mend and is
-// tried once a minute; a used-up quota every five minutes, until the reset at 00:00 UTC.
-const (
-	firstPause   = 500 * time.Millisecond
-	longestPause = 30 * time.Second
-	mendPause    = time.Minute
-	quotaPause   = 5 * time.Minute
-)
+// pauses are how long the gate stays shut when the provider does not say.
+type pauses struct {
+	first, longest time.Duration // after a failure: the first, doubling to the longest, with jitter
+	mend           time.Duration // a wrong token or an unknown model is for a person to mend
+	quota          time.Duration // a used-up allocation comes back at 00:00 UTC
+}
+
+var defaultPauses = pauses{first: 500 * time.Millisecond, longest: 30 * time.Second, mend: time.Minute, quota: 5 * time.Minute}
 
 func (g *gate) state() (until time.Time, why string) {
 	g.mu.Lock()
@@ -292,13 +294,13 @@ func (g *gate) shut(ctx context.Context, err error, budget *store.Budget, log *s
 	errors.As(err, &api)
 	g.mu.Lock()
 	g.failures++
-	d := min(time.Duration(float64(firstPause)*math.Exp2(float64(min(g.failures-1, 10)))), longestPause)
+	d := min(time.Duration(float64(g.pauses.first)*math.Exp2(float64(min(g.failures-1, 10)))), g.pauses.longest)
 	d += rand.N(d/4 + 1)
 	switch {
 	case errors.Is(err, workersai.ErrQuotaExhausted):
-		d = quotaPause
+		d = g.pauses.quota
 	case errors.Is(err, workersai.ErrUnauthorized), errors.Is(err, workersai.ErrModelNotFound):
-		d = mendPause
+		d = g.pauses.mend
 	case api != nil && api.RetryAfter > 0:
 		d = api.RetryAfter
 	}

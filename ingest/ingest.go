@@ -60,6 +60,7 @@ const (
 	maxURIBytes        = 2048 // a B-tree entry takes 2,704
 	maxTitleBytes      = 8 << 10
 	maxMetadataBytes   = 64 << 10
+	maxMetadataDepth   = 32 // more is no description of a document
 	maxCollectionBytes = 200
 )
 

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"sync"
 	"time"
@@ -37,8 +38,12 @@ func (s *Service) Put(ctx context.Context, d Document) (store.Document, store.Pu
 		return store.Document{}, "", err
 	}
 	sum := sha256.Sum256(d.Source)
-	return s.cfg.Store.PutDocument(ctx, store.NewDocument{Collection: c, URI: d.URI, Title: d.Title, MediaType: d.MediaType, Language: d.Language,
+	doc, outcome, err := s.cfg.Store.PutDocument(ctx, store.NewDocument{Collection: c, URI: d.URI, Title: d.Title, MediaType: d.MediaType, Language: d.Language,
 		Metadata: d.Metadata, Source: d.Source, SHA256: sum[:], Settings: settings(c)}, s.enqueue)
+	if errors.Is(err, store.ErrInvalidText) { // half a surrogate pair in the metadata, which Go's JSON lets pass
+		err = fmt.Errorf("%w: %w", ErrInvalidInput, err)
+	}
+	return doc, outcome, err
 }
 
 func (s *Service) enqueue(ctx context.Context, tx pgx.Tx, d store.Document) error {
@@ -80,11 +85,42 @@ func checkMetadata(m json.RawMessage) error {
 	if len(m) == 0 {
 		return nil
 	}
-	if b := bytes.TrimSpace(m); !json.Valid(b) || b[0] != '{' {
+	if b := bytes.TrimSpace(m); !utf8.Valid(b) || !json.Valid(b) || b[0] != '{' {
 		return fmt.Errorf("%w: the metadata are not a JSON object", ErrInvalidInput)
 	}
-	if bytes.Contains(m, []byte(`\u0000`)) {
-		return fmt.Errorf("%w: the metadata hold a NUL character", ErrInvalidInput)
+	dec := json.NewDecoder(bytes.NewReader(m))
+	dec.UseNumber()
+	for depth := 0; ; {
+		token, err := dec.Token()
+		if err == io.EOF {
+			return nil
+		}
+		if err == nil {
+			err = checkToken(token, &depth)
+		}
+		if err != nil {
+			return fmt.Errorf("%w: the metadata %w", ErrInvalidInput, err)
+		}
+	}
+}
+
+// checkToken refuses what the database would refuse, or could not index.
+func checkToken(token json.Token, depth *int) error {
+	switch v := token.(type) {
+	case json.Delim:
+		if v == '}' || v == ']' {
+			*depth--
+		} else if *depth++; *depth > maxMetadataDepth {
+			return fmt.Errorf("are nested more than %d deep", maxMetadataDepth)
+		}
+	case string:
+		if strings.ContainsRune(v, 0) {
+			return errors.New("hold a NUL character")
+		}
+	case json.Number:
+		if _, err := v.Float64(); err != nil {
+			return fmt.Errorf("hold the number %.20s, which is out of range", v)
+		}
 	}
 	return nil
 }

@@ -1,0 +1,17 @@
+package ingest
+
+import "time"
+
+// Numbers of the queue that tests reckon with.
+const (
+	MaxBadReplies = maxBadReplies
+	StageChunks   = stageChunks
+)
+
+// ShortenPauses makes the service look after the provider every d when it does not say how long to wait. Call it before Start.
+func (s *Service) ShortenPauses(d time.Duration) {
+	s.batches.gate.pauses = pauses{first: d, longest: d, mend: d, quota: d}
+}
+
+// ID names this service's process in the queue.
+func (s *Service) ID() string { return s.id }
