@@ -9,6 +9,7 @@ import (
 	"io"
 	"iter"
 	"net/http"
+	"net/http/httptrace"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -310,6 +311,29 @@ func TestClientThatNeverReadsIsDropped(t *testing.T) {
 	}
 }
 
+func TestConnectionOutlivesAStreamsDeadline(t *testing.T) {
+	t.Parallel()
+	const writeTimeout = 100 * time.Millisecond
+	w := setup(t, answering(func(_ context.Context, yield func(retrieval.Event, error) bool) {
+		_ = yield(retrieval.Sources{}, nil) && yield(retrieval.Done{Answer: "x"}, nil)
+	}, func(c *api.Config) { c.WriteTimeout = writeTimeout }))
+	if _, _, err := readEvents(w.stream("/v1/answer", `{"question":"x"}`).Body); err != nil {
+		t.Fatal(err)
+	}
+	<-time.After(2 * writeTimeout) // the stream's last deadline passes on the idle connection
+	var reused bool
+	trace := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) { reused = i.Reused }})
+	r, _ := http.NewRequestWithContext(trace, "GET", w.url+"/livez", nil)
+	resp, err := w.client.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != 200 || !reused {
+		t.Errorf("status %d, connection reused: %v", resp.StatusCode, reused)
+	}
+}
+
 func TestStreamHasATotalTime(t *testing.T) {
 	t.Parallel()
 	w := setup(t, answering(hang(make(chan error, 1)), func(c *api.Config) { c.MaxStream = 50 * time.Millisecond }))
@@ -460,5 +484,18 @@ func checkEmit(t *testing.T, text string) {
 	var d struct{ Text string }
 	if err := json.Unmarshal([]byte(events[0].data), &d); err != nil || len([]rune(d.Text)) != len([]rune(text)) && d.Text != want {
 		t.Errorf("%q read back as %q (%v)", text, d.Text, err)
+	}
+}
+
+func BenchmarkSSEEvent(b *testing.B) {
+	delta := retrieval.Delta{Text: " footnote"}
+	events := make([]retrieval.Event, b.N)
+	for i := range events {
+		events[i] = delta
+	}
+	b.ReportAllocs()
+	b.ResetTimer()
+	if out := api.EmitEvents(events...); len(out) == 0 {
+		b.Fatal("nothing was written")
 	}
 }

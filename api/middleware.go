@@ -27,7 +27,9 @@ const (
 	// pass, one byte a second does not).
 	slowBodyGrace = 30 * time.Second
 	minBodyRate   = 1 << 10
-	linkHeader    = `</openapi.yaml>; rel="service-desc"; type="application/yaml"`
+	// replyTimeout bounds one plain reply to a client that reads slowly; the largest is a source of 64 MiB.
+	replyTimeout = 5 * time.Minute
+	linkHeader   = `</openapi.yaml>; rel="service-desc"; type="application/yaml"`
 )
 
 var requestIDPattern = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
@@ -44,6 +46,7 @@ func (s *Server) observe(next echo.HandlerFunc) echo.HandlerFunc {
 		h.Set(requestIDHeader, id)
 		h.Set("Link", linkHeader)
 		h.Set("X-Content-Type-Options", "nosniff")
+		c.Response().Before(func() { limitReply(c) })
 		s.metrics.inFlight.Inc()
 		defer s.metrics.inFlight.Dec()
 		err := next(c)
@@ -54,6 +57,18 @@ func (s *Server) observe(next echo.HandlerFunc) echo.HandlerFunc {
 		return nil
 	}
 }
+
+// limitReply sets the write deadline of a plain reply and thereby replaces what an earlier stream left on the connection.
+// Streams move it with every write; the model host's streams have their own limits.
+func limitReply(c echo.Context) {
+	deadline := time.Now().Add(replyTimeout)
+	if isModelHost(c) {
+		deadline = time.Time{}
+	}
+	_ = http.NewResponseController(c.Response()).SetWriteDeadline(deadline) // a test recorder has none
+}
+
+func isModelHost(c echo.Context) bool { return c.Path() == "/client/v4/*" || c.Path() == "/binding/*" }
 
 // finish measures and logs one request. The path is logged, never the query, a body or a key.
 func (s *Server) finish(c echo.Context, start time.Time, err error) {
@@ -178,9 +193,10 @@ func (s *Server) limitBody(next echo.HandlerFunc) echo.HandlerFunc {
 
 // bodyLimit in bytes; 0 means no total (a bulk of any length is read line by line). The model host has its own limits.
 func (s *Server) bodyLimit(c echo.Context) (limit int64, unlimited bool) {
-	switch c.Path() {
-	case "/client/v4/*", "/binding/*":
+	if isModelHost(c) {
 		return 0, true
+	}
+	switch c.Path() {
 	case "/v1/documents/plan":
 		return maxPlanBytes, false
 	case "/v1/documents":
