@@ -47,13 +47,6 @@ func newAnalyzer(language string) *analyzer {
 	return &analyzer{language: language, stems: map[string]string{}}
 }
 
-// terms of a text, in order, repeated as they occur.
-func (a *analyzer) terms(text string) []string {
-	var out []string
-	a.each(text, func(term string) { out = append(out, term) })
-	return out
-}
-
 // each calls f with every term of text.
 func (a *analyzer) each(text string, f func(term string)) {
 	text = fold(text)
