@@ -12,7 +12,7 @@ import (
 )
 
 // extractHTML keeps what a reader sees of a page's main part. Not text: scripts, styles, forms, navigation, tables of
-// contents, and what is hidden by the attribute hidden, by aria-hidden="true", or by an own style with display:none or
+// contents (unless there is nothing else), and what is hidden by the attribute hidden, by aria-hidden="true", or by an own style with display:none or
 // visibility:hidden. Style sheets are not read.
 func extractHTML(text string) (Extracted, error) { return readHTML(text, "") }
 
@@ -25,12 +25,12 @@ func readHTML(text, title string) (Extracted, error) {
 	if title == "" {
 		title = oneLine(clean(textOf(find(page, atom.Title))))
 	}
-	w := newHTMLWriter(page, title)
-	w.walk(mainPart(page))
-	w.flush()
+	w := writeHTML(mainPart(page), title, false)
+	if w.headingsOnly() { // as a chapter's first page, which says with its contents what the chapter is about
+		w = writeHTML(mainPart(page), title, true)
+	}
 	if len(w.out.blocks) == 0 {
-		w.walk(page)
-		w.flush()
+		w = writeHTML(page, title, true)
 	}
 	e := w.out.extracted()
 	e.Title, e.Language = title, pageLanguage(page)
@@ -96,24 +96,33 @@ func htmlCharset(source []byte) string {
 	return name
 }
 
-// mainPart is the page's <main>, or its only <article>, or the whole.
+// mainPart is the page's <main>, or its only <article>, or the whole. Nothing that is hidden is looked into.
 func mainPart(page *html.Node) *html.Node {
+	var main *html.Node
 	var articles []*html.Node
-	for n := range page.Descendants() {
-		if hidden(n) {
-			continue
+	var visit func(n *html.Node)
+	visit = func(n *html.Node) {
+		if main != nil || unread[n.DataAtom] || hidden(n) {
+			return
 		}
 		if n.DataAtom == atom.Main || attribute(n, "role") == "main" {
-			return n
+			main = n
 		}
 		if n.DataAtom == atom.Article {
 			articles = append(articles, n)
 		}
+		for c := n.FirstChild; c != nil; c = c.NextSibling {
+			visit(c)
+		}
 	}
-	if len(articles) == 1 {
+	visit(page)
+	if main == nil && len(articles) == 1 {
 		return articles[0]
 	}
-	return page
+	if main == nil {
+		return page
+	}
+	return main
 }
 
 func pageLanguage(page *html.Node) string {

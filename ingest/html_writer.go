@@ -23,8 +23,9 @@ var (
 		atom.H1, atom.H2, atom.H3, atom.H4, atom.H5, atom.H6, atom.Listing, atom.Xmp, atom.Plaintext)
 	headingLevels = map[atom.Atom]int{atom.H1: 1, atom.H2: 2, atom.H3: 3, atom.H4: 4, atom.H5: 5, atom.H6: 6}
 	// unreadClasses are navigation and links to a heading itself, as DocBook, Sphinx and others mark them.
-	unreadClasses = []string{"navheader", "navfooter", "toc", "id_link", "headerlink", "anchor-link", "footnote-backref"}
-	unreadRoles   = []string{"navigation", "search", "doc-toc", "menu", "menubar"}
+	unreadClasses = []string{"navheader", "navfooter", "id_link", "headerlink", "anchor-link", "footnote-backref"}
+	unreadRoles   = []string{"navigation", "search", "menu", "menubar"}
+	contents      = []string{"toc"} // a table of contents
 	// admonitions are DocBook's boxes, whose title ("Note") is marked as a heading but heads nothing after the box.
 	admonitions = []string{"note", "tip", "warning", "caution", "important"}
 )
@@ -42,10 +43,18 @@ type htmlWriter struct {
 	layout       map[*html.Node]bool
 	title        string
 	firstHeading string
+	contents     bool // tables of contents are read
 }
 
-func newHTMLWriter(page *html.Node, title string) *htmlWriter {
-	return &htmlWriter{layout: layoutTables(page), title: title}
+func writeHTML(n *html.Node, title string, contents bool) *htmlWriter {
+	w := &htmlWriter{layout: layoutTables(n), title: title, contents: contents}
+	w.walk(n)
+	w.flush()
+	return w
+}
+
+func (w *htmlWriter) headingsOnly() bool {
+	return !slices.ContainsFunc(w.out.blocks, func(b Block) bool { return b.Kind != Heading })
 }
 
 func (w *htmlWriter) walk(n *html.Node) {
@@ -78,7 +87,7 @@ func (w *htmlWriter) skips(n *html.Node) bool {
 	if n.DataAtom == atom.Footer && n.Parent != nil && n.Parent.DataAtom == atom.Body {
 		return true
 	}
-	return hasClass(n, unreadClasses)
+	return hasClass(n, unreadClasses) || !w.contents && hasClass(n, contents)
 }
 
 // taskBox tells whether an input is the box of a task list, as Markdown's renderers write it.
