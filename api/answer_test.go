@@ -9,7 +9,6 @@ import (
 	"io"
 	"iter"
 	"net/http"
-	"net/http/httptrace"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -308,29 +307,6 @@ func TestClientThatNeverReadsIsDropped(t *testing.T) {
 	case <-ended:
 	case <-time.After(20 * time.Second):
 		t.Fatal("the stream to a client that never reads goes on")
-	}
-}
-
-func TestConnectionOutlivesAStreamsDeadline(t *testing.T) {
-	t.Parallel()
-	const writeTimeout = 100 * time.Millisecond
-	w := setup(t, answering(func(_ context.Context, yield func(retrieval.Event, error) bool) {
-		_ = yield(retrieval.Sources{}, nil) && yield(retrieval.Done{Answer: "x"}, nil)
-	}, func(c *api.Config) { c.WriteTimeout = writeTimeout }))
-	if _, _, err := readEvents(w.stream("/v1/answer", `{"question":"x"}`).Body); err != nil {
-		t.Fatal(err)
-	}
-	<-time.After(2 * writeTimeout) // the stream's last deadline passes on the idle connection
-	var reused bool
-	trace := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) { reused = i.Reused }})
-	r, _ := http.NewRequestWithContext(trace, "GET", w.url+"/livez", nil)
-	resp, err := w.client.Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp.Body.Close()
-	if resp.StatusCode != 200 || !reused {
-		t.Errorf("status %d, connection reused: %v", resp.StatusCode, reused)
 	}
 }
 

@@ -58,14 +58,13 @@ func (s *Server) observe(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
-// limitReply sets the write deadline of a plain reply and thereby replaces what an earlier stream left on the connection.
-// Streams move it with every write; the model host's streams have their own limits.
+// limitReply sets the write deadline of a plain reply. Streams move it with every write; the model host sets its own
+// limits. net/http clears it when the reply is over.
 func limitReply(c echo.Context) {
-	deadline := time.Now().Add(replyTimeout)
 	if isModelHost(c) {
-		deadline = time.Time{}
+		return
 	}
-	_ = http.NewResponseController(c.Response()).SetWriteDeadline(deadline) // a test recorder has none
+	_ = http.NewResponseController(c.Response()).SetWriteDeadline(time.Now().Add(replyTimeout)) // a test recorder has none
 }
 
 func isModelHost(c echo.Context) bool { return c.Path() == "/client/v4/*" || c.Path() == "/binding/*" }
