@@ -47,6 +47,8 @@ func TestChatStreamReadsEveryShape(t *testing.T) {
 	native := oslo
 	native.Native = true
 	rome := workersai.ToolCall{ID: "call_2", Name: "weather", Arguments: `{"city":"Rome"}`}
+	nativeRome := rome
+	nativeRome.Native = true
 	for name, test := range map[string]struct {
 		step  workersaitest.Step
 		text  string
@@ -71,6 +73,12 @@ func TestChatStreamReadsEveryShape(t *testing.T) {
 		"index repeated": {step: pieces(`[{"index":0,"id":"call_1","function":{"name":"weather","arguments":"{\"city\":\"Oslo\"}"}}]`, `[{"index":0,"id":"call_2","function":{"name":"weather","arguments":"{\"city\":\"Rome\"}"}}]`),
 			calls: []workersai.ToolCall{oslo, rome}},
 		"id repeated": {step: pieces(`[{"id":"call_1","function":{"name":"weather","arguments":"{\"city\":"}}]`, `[{"id":"call_1","function":{"name":"weather","arguments":"\"Oslo\"}"}}]`),
+			calls: []workersai.ToolCall{oslo}},
+		"two native calls": {step: workersaitest.SSE(`{"tool_calls":[{"name":"weather","arguments":{"city":"Oslo"}},{"name":"weather","arguments":{"city":"Rome"}}]}`, done),
+			calls: []workersai.ToolCall{native, nativeRome}},
+		"two native calls, one index": {step: workersaitest.SSE(`{"tool_calls":[{"index":0,"name":"weather","arguments":{"city":"Oslo"}}]}`, `{"tool_calls":[{"index":0,"name":"weather","arguments":{"city":"Rome"}}]}`, done),
+			calls: []workersai.ToolCall{native, nativeRome}},
+		"late id and name": {step: pieces(`[{"index":0,"function":{"arguments":"{\"city\":"}}]`, `[{"index":0,"id":"call_1","function":{"name":"weather","arguments":"\"Oslo\"}"}}]`),
 			calls: []workersai.ToolCall{oslo}},
 		"whole call repeated": {step: pieces(`[{"index":0,"id":"call_1","function":{"name":"weather","arguments":"{\"city\":\"Oslo\"}"}}]`, `[{"index":0,"id":"call_1","function":{"name":"weather","arguments":"{\"city\":\"Oslo\"}"}}]`),
 			calls: []workersai.ToolCall{oslo}},

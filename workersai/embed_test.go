@@ -107,6 +107,21 @@ func TestWrongVectorsAreRefused(t *testing.T) {
 	}
 }
 
+func TestRequestsOfOneCallAgreeInDimensions(t *testing.T) {
+	t.Parallel()
+	srv := workersaitest.NewInMemory(t, workersaitest.Embed(func(text string, dims int) []float32 {
+		if text == "short" {
+			dims--
+		}
+		return workersaitest.Vector(text, dims)
+	}))
+	texts := slices.Repeat([]string{"a"}, 101)
+	texts[100] = "short"
+	if _, err := embed(t, srv.Client(t), texts...); !errors.Is(err, workersai.ErrBadReply) || !strings.Contains(err.Error(), "texts 100 to 100") {
+		t.Errorf("second request of another length: %v, want a bad reply that names it", err)
+	}
+}
+
 func TestSwappedVectorsShow(t *testing.T) {
 	t.Parallel()
 	srv := workersaitest.NewInMemory(t)
