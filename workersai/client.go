@@ -39,7 +39,7 @@ type Config struct {
 	MaxRetryAfter time.Duration // a longer Retry-After ends the call with its error; default 60 s
 	Timeout       time.Duration // for each try of a plain call; default 60 s, -1 none
 	HeaderTimeout time.Duration // until a stream's response headers; default 60 s, -1 none
-	IdleTimeout   time.Duration // between two reads of a stream; default 60 s, -1 none
+	IdleTimeout   time.Duration // for each read of a stream; default 60 s, -1 none
 	MaxReplyBytes int64         // of one reply, inflated; default 64 MiB
 
 	// FallbackDeprecated asks a retired model's known successor when a call is answered 5028.

@@ -22,5 +22,6 @@
 // # Streams
 //
 // A stream is an iter.Seq2: lazy, closed by break, its error last. One that ends without [DONE] ends with
-// io.ErrUnexpectedEOF, never as a short answer. Limits of time are between reads, not on the whole.
+// io.ErrUnexpectedEOF, never as a short answer. A limit of time is on each read, not on the whole, and a slow
+// consumer does not count.
 package workersai

@@ -79,7 +79,7 @@ func (c *Client) attempt(ctx context.Context, q call, try int) error {
 }
 
 // send makes one request. A timer cancels it: one limit for a plain call; for a stream one until its headers and one
-// between reads.
+// for each read.
 func (c *Client) send(ctx context.Context, q call, a *Attempt) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -100,14 +100,14 @@ func (c *Client) send(ctx context.Context, q call, a *Attempt) error {
 	}
 	defer resp.Body.Close()
 	a.note(resp)
+	if q.stream {
+		timer.Stop()
+		resp.Body = &idleBody{ReadCloser: resp.Body, timer: timer, limit: c.cfg.IdleTimeout}
+	}
 	if resp.StatusCode != http.StatusOK {
 		return c.readFailure(resp, q.model)
 	}
 	resp.Body = &limitedBody{ReadCloser: resp.Body, left: c.cfg.MaxReplyBytes}
-	if q.stream {
-		arm(timer, c.cfg.IdleTimeout)
-		resp.Body = &idleBody{ReadCloser: resp.Body, timer: timer, limit: c.cfg.IdleTimeout}
-	}
 	err = q.read(resp)
 	var e *Error
 	if errors.As(err, &e) {
@@ -144,7 +144,7 @@ func slow(q call, err error) error {
 	return renamed
 }
 
-// idleBody pushes the timer back with each read that brings something.
+// idleBody limits each read. What the reader does in between takes the time it takes.
 type idleBody struct {
 	io.ReadCloser
 	timer *time.Timer
@@ -152,11 +152,9 @@ type idleBody struct {
 }
 
 func (b *idleBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	if n > 0 {
-		arm(b.timer, b.limit)
-	}
-	return n, err
+	arm(b.timer, b.limit)
+	defer b.timer.Stop()
+	return b.ReadCloser.Read(p)
 }
 
 // limitedBody refuses a reply longer than it may be, counted after inflating.

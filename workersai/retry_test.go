@@ -154,6 +154,35 @@ func TestLimitsOfTime(t *testing.T) {
 	})
 }
 
+func TestASlowReaderIsNoIdleServer(t *testing.T) {
+	bubble(t, func(t *testing.T, srv *workersaitest.Server) {
+		r := hello(llama)
+		r.Messages[0].Content = strings.Repeat("a word ", 2000)
+		n := 0
+		for _, err := range srv.Client(t).ChatStream(t.Context(), r) {
+			if err != nil {
+				t.Fatalf("after %d events: %v", n, err)
+			}
+			if n++; n%1000 == 1 {
+				time.Sleep(10 * time.Minute) // in the bubble this takes no time
+			}
+		}
+	})
+}
+
+func TestAnErrorThatStallsIsGivenUp(t *testing.T) {
+	bubble(t, func(t *testing.T, srv *workersaitest.Server) {
+		never := make(chan struct{})
+		srv.Script(workersaitest.Step{Status: 500, ContentType: "text/plain", Body: "x", Pace: never})
+		c := srv.Client(t, noRetry, func(cfg *workersai.Config) { cfg.HeaderTimeout = -1 })
+		start := time.Now()
+		var e *workersai.Error
+		if _, _, err := answer(t, c, hello(llama)); !errors.As(err, &e) || e.Status != 500 || time.Since(start) != time.Minute {
+			t.Errorf("error %v after %v, want 500 after a minute", err, time.Since(start))
+		}
+	})
+}
+
 func TestCancellingStaysACancellation(t *testing.T) {
 	bubble(t, func(t *testing.T, srv *workersaitest.Server) {
 		srv.Script(workersaitest.Hold(make(chan struct{})))
