@@ -232,3 +232,16 @@ func TestUnusableVectors(t *testing.T) {
 		})
 	}
 }
+
+// TestErrorTextIsStorable: what a server says becomes the document's error even if Postgres cannot store it as it is.
+func TestErrorTextIsStorable(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	s := w.service(t)
+	id := put(t, s, text("a", "text"), store.Created).ID
+	w.models.Script(workersaitest.Fail(workersai.CodeInvalidInput, "no \x00 and no \xff"))
+	begin(t, s)
+	if got := wait(t, s, id, store.StatusError); got.ErrorCode != "rejected_by_model" || !strings.Contains(got.ErrorText, "and no") {
+		t.Errorf("the document: %s %q", got.ErrorCode, got.ErrorText)
+	}
+}

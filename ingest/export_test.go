@@ -13,5 +13,5 @@ func (s *Service) ShortenPauses(d time.Duration) {
 	s.batches.gate.pauses = pauses{first: d, longest: d, mend: d, quota: d}
 }
 
-// ID names this service's process in the queue.
-func (s *Service) ID() string { return s.id }
+// ProcessLock is the advisory lock that a living service holds.
+func (s *Service) ProcessLock() (class, object int32) { return lockProcesses, processKey(s.id) }

@@ -121,10 +121,14 @@ func New(ctx context.Context, cfg Config) (*Service, error) {
 
 // Start begins working the queue, until Stop.
 func (s *Service) Start(ctx context.Context) error {
+	alive, err := s.announce(ctx)
+	if err != nil {
+		return fmt.Errorf("start the queue: %w", err)
+	}
 	run, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.stop = stop
 	s.batches.start(run, &s.idle)
-	s.idle.Go(func() { s.rescueLoop(run) })
+	s.idle.Go(func() { s.rescueLoop(run, alive) })
 	s.idle.Go(func() { s.maintainLoop(run) })
 	if err := s.queue.Start(run); err != nil {
 		stop()
@@ -201,10 +205,15 @@ func (s *Service) EnsureCollection(ctx context.Context, name string, chunking st
 	return s.cfg.Store.EnsureCollection(ctx, name, space, chunking)
 }
 
+// sameModel tells whether this service's vectors belong into the collection.
 func (s *Service) sameModel(c store.Collection) error {
 	if c.Space.Model != s.cfg.EmbedModel {
 		return fmt.Errorf("collection %q was made with %s, this server embeds with %s: use another collection, or set FOOTNOTE_EMBED_MODEL: %w",
 			c.Name, c.Space.Model, s.cfg.EmbedModel, store.ErrSpaceMismatch)
+	}
+	if s.cfg.Pooling != "" && c.Space.Pooling != s.cfg.Pooling {
+		return fmt.Errorf("collection %q was made with %s pooling, this server asks for %s: use another collection: %w",
+			c.Name, c.Space.Pooling, s.cfg.Pooling, store.ErrSpaceMismatch)
 	}
 	return nil
 }

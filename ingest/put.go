@@ -33,17 +33,31 @@ func (s *Service) Put(ctx context.Context, d Document) (store.Document, store.Pu
 	if err := s.check(&d); err != nil {
 		return store.Document{}, "", err
 	}
+	var doc store.Document
+	var outcome store.PutOutcome
+	var err error
+	for range maxPutTries {
+		if doc, outcome, err = s.put(ctx, d); !errors.Is(err, store.ErrNotFound) {
+			break // else the document or its collection was deleted meanwhile: the next try creates it
+		}
+	}
+	if errors.Is(err, store.ErrInvalidText) { // half a surrogate pair in the metadata, which Go's JSON lets pass
+		err = fmt.Errorf("%w: %w", ErrInvalidInput, err)
+	}
+	return doc, outcome, err
+}
+
+// maxPutTries bounds how often one Put loses against deletions of its document.
+const maxPutTries = 10
+
+func (s *Service) put(ctx context.Context, d Document) (store.Document, store.PutOutcome, error) {
 	c, _, err := s.EnsureCollection(ctx, d.Collection, store.Chunking{})
 	if err != nil {
 		return store.Document{}, "", err
 	}
 	sum := sha256.Sum256(d.Source)
-	doc, outcome, err := s.cfg.Store.PutDocument(ctx, store.NewDocument{Collection: c, URI: d.URI, Title: d.Title, MediaType: d.MediaType, Language: d.Language,
+	return s.cfg.Store.PutDocument(ctx, store.NewDocument{Collection: c, URI: d.URI, Title: d.Title, MediaType: d.MediaType, Language: d.Language,
 		Metadata: d.Metadata, Source: d.Source, SHA256: sum[:], Settings: settings(c)}, s.enqueue)
-	if errors.Is(err, store.ErrInvalidText) { // half a surrogate pair in the metadata, which Go's JSON lets pass
-		err = fmt.Errorf("%w: %w", ErrInvalidInput, err)
-	}
-	return doc, outcome, err
 }
 
 func (s *Service) enqueue(ctx context.Context, tx pgx.Tx, d store.Document) error {

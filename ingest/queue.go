@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -124,6 +125,7 @@ func (w *documentWorker) Work(ctx context.Context, job *river.Job[documentArgs])
 
 // fail makes the error the document's end. If even that cannot be stored, the job runs again.
 func (s *Service) fail(ctx context.Context, a documentArgs, code, text string) error {
+	text = strings.ReplaceAll(strings.ToValidUTF8(text, "\ufffd"), "\x00", "\ufffd") // it may quote the document or a server
 	err := s.cfg.Store.Fail(ctx, a.DocumentID, a.Revision, code, text)
 	if errors.Is(err, store.ErrSuperseded) || errors.Is(err, store.ErrNotFound) {
 		return nil
@@ -140,6 +142,9 @@ func (s *Service) process(ctx context.Context, a documentArgs) error {
 	work, err := s.cfg.Store.BeginWork(ctx, a.DocumentID, a.Revision)
 	if err != nil {
 		return err
+	}
+	if err := s.sameModel(work.Collection); err != nil {
+		return &ExtractError{Code: "model_changed", Message: err.Error()}
 	}
 	e, err := s.extract.Extract(ctx, work.Document.MediaType, work.Source)
 	if err != nil {
@@ -201,30 +206,41 @@ func processKey(id string) int32 {
 	return int32(binary.BigEndian.Uint32(sum[:]))
 }
 
-// rescueLoop holds this process's lock, which Postgres releases when the process dies, and gives the jobs of processes
-// whose lock is free back to the queue.
-func (s *Service) rescueLoop(ctx context.Context) {
-	for ctx.Err() == nil {
-		err := s.guard(ctx)
+// announce takes this process's lock, which Postgres releases when the process dies. It must be held before the first job
+// runs, or another process takes that job over.
+func (s *Service) announce(ctx context.Context) (*pgx.Conn, error) {
+	pooled, err := s.cfg.Store.Pool().Acquire(ctx)
+	if err != nil {
+		return nil, err
+	}
+	conn := pooled.Hijack() // its lock belongs to this process and not to whoever gets the connection next
+	if _, err := conn.Exec(ctx, "SELECT pg_advisory_lock($1, $2)", lockProcesses, processKey(s.id)); err != nil {
+		return nil, errors.Join(err, conn.Close(context.WithoutCancel(ctx)))
+	}
+	return conn, nil
+}
+
+// rescueLoop holds the lock and gives the jobs of processes whose lock is free back to the queue.
+func (s *Service) rescueLoop(ctx context.Context, conn *pgx.Conn) {
+	for {
+		err := s.guard(ctx, conn)
+		for err != nil && ctx.Err() == nil {
+			s.cfg.Logger.Warn("the watch over the queue was interrupted", "error", err)
+			pause(ctx, rescueEvery)
+			conn, err = s.announce(ctx)
+		}
 		if ctx.Err() != nil {
+			if conn != nil {
+				_ = conn.Close(context.WithoutCancel(ctx)) // the process is done with it
+			}
 			return
 		}
-		s.cfg.Logger.Warn("the watch over the queue was interrupted", "error", err)
-		pause(ctx, rescueEvery)
 	}
 }
 
-// guard runs on one connection, until it breaks.
-func (s *Service) guard(ctx context.Context) error {
-	pooled, err := s.cfg.Store.Pool().Acquire(ctx)
-	if err != nil {
-		return err
-	}
-	conn := pooled.Hijack() // its lock belongs to this process and not to whoever gets the connection next
+// guard works on the connection that holds the lock, until it breaks; it closes it.
+func (s *Service) guard(ctx context.Context, conn *pgx.Conn) error {
 	defer conn.Close(context.WithoutCancel(ctx))
-	if _, err := conn.Exec(ctx, "SELECT pg_advisory_lock($1, $2)", lockProcesses, processKey(s.id)); err != nil {
-		return err
-	}
 	var swept time.Time
 	for {
 		if err := s.rescueDead(ctx, conn); err != nil {
