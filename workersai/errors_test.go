@@ -124,6 +124,7 @@ func TestBorderCasesOfErrors(t *testing.T) {
 		"success false":       {workersaitest.JSON(200, `{"success":false,"errors":[{"code":"5006","message":"x"}]}`), workersai.ErrInvalidInput, "x"},
 		"code 7506 of ours":   {workersaitest.Fail(workersai.CodeContextExceeded, "text 3 is long"), workersai.ErrContextExceeded, "text 3 is long"},
 		"openai context code": {workersaitest.OpenAI(400, "context_length_exceeded", "too long"), workersai.ErrContextExceeded, "too long"},
+		"error is a text":     {workersaitest.JSON(500, `{"error":"engine is loading"}`), nil, bge + ": engine is loading (HTTP 500"},
 		"redirect":            {workersaitest.Step{Status: 302, ContentType: "text/plain", Body: "moved"}, nil, "redirects are not followed"},
 		"nothing":             {workersaitest.Step{Status: 500, ContentType: "text/plain"}, nil, "Internal Server Error"},
 		"retired embedding":   {workersaitest.Deprecated(""), workersai.ErrModelDeprecated, "choose a current model"},

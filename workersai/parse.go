@@ -35,12 +35,9 @@ var (
 // parseError reads the four shapes of an error: errors[0], else error, else the text.
 func (c *Client) parseError(status int, body []byte) *Error {
 	var w struct {
-		Errors   []Notice `json:"errors"`
-		Messages []Notice `json:"messages"`
-		Error    *struct {
-			Code    json.RawMessage `json:"code"`
-			Message json.RawMessage `json:"message"`
-		} `json:"error"`
+		Errors   []Notice    `json:"errors"`
+		Messages []Notice    `json:"messages"`
+		Error    *plainError `json:"error"`
 	}
 	e := &Error{Status: status}
 	body = []byte(c.redact(string(body)))
@@ -49,7 +46,7 @@ func (c *Client) parseError(status int, body []byte) *Error {
 	case isJSON && len(w.Errors) > 0:
 		e.Code, e.Message = w.Errors[0].Code, w.Errors[0].Message
 	case isJSON && w.Error != nil:
-		e.CodeText, e.Message = rawText(w.Error.Code), rawText(w.Error.Message)
+		e.CodeText, e.Message = w.Error.code, w.Error.message
 	default:
 		e.Message = clean(plain(string(body)), maxRawText)
 	}
@@ -63,6 +60,22 @@ func (c *Client) parseError(status int, body []byte) *Error {
 	}
 	e.classify(param)
 	return e
+}
+
+// plainError is an error of OpenAI's shape, or of engines that answer {"error":"text"}.
+type plainError struct{ code, message string }
+
+func (p *plainError) UnmarshalJSON(data []byte) error {
+	var w struct {
+		Code    json.RawMessage `json:"code"`
+		Message json.RawMessage `json:"message"`
+	}
+	if len(data) > 0 && data[0] == '"' {
+		return json.Unmarshal(data, &p.message)
+	}
+	err := json.Unmarshal(data, &w)
+	p.code, p.message = rawText(w.Code), rawText(w.Message)
+	return err
 }
 
 // readNested takes the backend's own error out of the message, and returns the parameter it complains about.

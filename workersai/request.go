@@ -108,7 +108,11 @@ func (c *Client) send(ctx context.Context, q call, a *Attempt) error {
 		return c.readFailure(resp, q.model)
 	}
 	resp.Body = &limitedBody{ReadCloser: resp.Body, left: c.cfg.MaxReplyBytes}
-	err = q.read(resp)
+	return q.named(ctx, q.read(resp))
+}
+
+// named completes an error with the model's name, and with its cause if that is our own timer.
+func (q call) named(ctx context.Context, err error) error {
 	var e *Error
 	if errors.As(err, &e) {
 		e.of(q.model)
