@@ -24,11 +24,8 @@ import (
 )
 
 const (
-	bge  = "@cf/baai/bge-base-en-v1.5"
-	dims = 768
-
 	// soon is how long a test waits for what takes milliseconds on an idle machine.
-	soon = 30 * time.Second
+	soon = time.Minute
 )
 
 // world is a database, a model server and the services that a test starts on them.
