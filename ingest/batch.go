@@ -154,9 +154,6 @@ func (b *batcher) sendLoop(ctx context.Context) {
 	}
 }
 
-// maxBadReplies is how often a text's unusable vector is asked for again before it is the document's error.
-const maxBadReplies = 3
-
 // send gets the vectors of a batch, waiting as long as the provider wants. A batch that is too large, or holds a text that the
 // model refuses, is halved until that text is alone.
 func (b *batcher) send(ctx context.Context, batch []*text) {
@@ -169,21 +166,20 @@ func (b *batcher) send(ctx context.Context, batch []*text) {
 		if err == nil || ctx.Err() != nil {
 			return
 		}
-		switch {
-		case errors.Is(err, workersai.ErrContextExceeded), errors.Is(err, workersai.ErrInvalidInput), b.tooOftenBad(batch, err):
-			if len(batch) == 1 {
-				batch[0].of.end(refused(batch[0], err))
-				return
-			}
-			b.send(ctx, batch[:len(batch)/2])
-			batch = batch[len(batch)/2:]
-		case errors.Is(err, workersai.ErrBadReply):
-			// asked again at once: tooOftenBad counts
-		default:
-			b.gate.shut(ctx, err, b.budget, b.cfg.Logger)
+		if !errors.Is(err, workersai.ErrContextExceeded) && !errors.Is(err, workersai.ErrInvalidInput) && !b.tooOftenBad(batch, err) {
+			continue // an unusable reply is asked for again at once, for others the gate decides
 		}
+		if len(batch) == 1 {
+			batch[0].of.end(refused(batch[0], err))
+			return
+		}
+		b.send(ctx, batch[:len(batch)/2])
+		batch = batch[len(batch)/2:]
 	}
 }
+
+// maxBadReplies is how often a text's unusable vector is asked for before it is the document's error.
+const maxBadReplies = 3
 
 // tooOftenBad counts unusable replies against each text.
 func (b *batcher) tooOftenBad(batch []*text, err error) bool {
@@ -220,11 +216,24 @@ func refused(t *text, err error) error {
 	return e
 }
 
-// call makes one request.
+// call makes one request and tells the gate how it went.
 func (b *batcher) call(ctx context.Context, batch []*text) error {
-	if err := b.gate.wait(ctx); err != nil {
+	leave, err := b.gate.wait(ctx)
+	if err != nil {
 		return err
 	}
+	defer leave()
+	err = b.ask(ctx, batch)
+	switch {
+	case err == nil, errors.Is(err, workersai.ErrContextExceeded), errors.Is(err, workersai.ErrInvalidInput), errors.Is(err, workersai.ErrBadReply):
+		b.gate.open()
+	case ctx.Err() == nil:
+		b.gate.shut(ctx, err, b.budget, b.cfg.Logger)
+	}
+	return err
+}
+
+func (b *batcher) ask(ctx context.Context, batch []*text) error {
 	if err := b.budget.Wait(ctx, false); err != nil {
 		return err
 	}
@@ -237,7 +246,6 @@ func (b *batcher) call(ctx context.Context, batch []*text) error {
 	if err != nil {
 		return err
 	}
-	b.gate.open()
 	b.texts.Add(int64(len(batch)))
 	for i, t := range batch {
 		t.of.give(t.chunk, r.Vectors[i])
@@ -245,14 +253,16 @@ func (b *batcher) call(ctx context.Context, batch []*text) error {
 	return nil
 }
 
-// gate makes all senders wait together while the provider cannot serve.
+// gate makes all senders wait together while the provider cannot serve. After a pause one of them tries; the others go on when
+// it has succeeded.
 type gate struct {
 	pauses pauses
 
 	mu       sync.Mutex
 	until    time.Time
 	why      string
-	failures int
+	failures int           // in a row
+	trying   chan struct{} // closed when the one that tries is back; nil when nobody does
 }
 
 // pauses are how long the gate stays shut when the provider does not say.
@@ -270,16 +280,39 @@ func (g *gate) state() (until time.Time, why string) {
 	return g.until, g.why
 }
 
-// wait returns when the gate is open.
-func (g *gate) wait(ctx context.Context) error {
-	for {
-		until, _ := g.state()
-		left := time.Until(until)
-		if left <= 0 || ctx.Err() != nil {
-			return ctx.Err()
+// wait returns when the caller may make a call; leave ends it.
+func (g *gate) wait(ctx context.Context) (leave func(), err error) {
+	for ctx.Err() == nil {
+		g.mu.Lock()
+		left, trying, failing := time.Until(g.until), g.trying, g.failures > 0
+		first := left <= 0 && failing && trying == nil
+		if first {
+			g.trying = make(chan struct{})
 		}
-		pause(ctx, left)
+		g.mu.Unlock()
+		switch {
+		case first:
+			return g.back, nil
+		case left > 0:
+			pause(ctx, left)
+		case !failing:
+			return func() {}, nil
+		default:
+			select {
+			case <-ctx.Done():
+			case <-trying:
+			}
+		}
 	}
+	return nil, ctx.Err()
+}
+
+// back lets the next one try, or all go on.
+func (g *gate) back() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	close(g.trying)
+	g.trying = nil
 }
 
 func (g *gate) open() {

@@ -245,3 +245,52 @@ func TestErrorTextIsStorable(t *testing.T) {
 		t.Errorf("the document: %s %q", got.ErrorCode, got.ErrorText)
 	}
 }
+
+// TestOneProbe: after a pause one call tries the provider, not one of each sender.
+func TestOneProbe(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	const senders, pause = 4, 300 * time.Millisecond
+	s := w.service(t, func(c *ingest.Config) { c.Concurrency, c.BatchTexts = senders, 1 })
+	s.ShortenPauses(pause)
+	var ids []string
+	for i := range 8 {
+		ids = append(ids, put(t, s, text(fmt.Sprint(i), fmt.Sprintf("Fact number %d.", i)), store.Created).ID)
+	}
+	before := w.models.Calls("")
+	quota := workersaitest.Quota()
+	quota.Times = senders + 3
+	w.models.Script(quota)
+	begin(t, s)
+	for _, id := range ids {
+		wait(t, s, id, store.StatusCompleted)
+	}
+	refused := w.models.CallTimes("")[before:][senders:quota.Times]
+	for i := 1; i < len(refused); i++ {
+		if gap := refused[i].Sub(refused[i-1]); gap < pause {
+			t.Errorf("probe %d came %v after the one before, want %v", i, gap, pause)
+		}
+	}
+}
+
+// TestRetryAfterHoldsOtherServices: what one process is told, the others obey.
+func TestRetryAfterHoldsOtherServices(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a, b := w.service(t), w.service(t)
+	first := put(t, a, text("a", "The sea is blue."), store.Created)
+	before := w.models.Calls("")
+	w.models.Script(workersaitest.Capacity("2"))
+	begin(t, a)
+	eventually(t, "the first service waits", func() bool { return stats(t, a).PausedUntil != "" })
+	second := put(t, b, text("b", "The sea is green."), store.Created)
+	begin(t, b)
+	wait(t, a, first.ID, store.StatusCompleted)
+	wait(t, a, second.ID, store.StatusCompleted)
+	calls := w.models.CallTimes("")[before:]
+	for i, at := range calls[1:] {
+		if gap := at.Sub(calls[0]); gap < 2*time.Second {
+			t.Errorf("call %d came %v after the refusal, want 2 s or more", i+1, gap)
+		}
+	}
+}

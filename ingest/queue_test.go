@@ -303,3 +303,20 @@ func TestLostConnections(t *testing.T) {
 	idle(t, s)
 	storetest.Invariants(t, w.store)
 }
+
+// TestDocumentWithoutAJob: nothing should make one; yet it gets a job, and ends.
+func TestDocumentWithoutAJob(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	s := w.service(t)
+	id := put(t, s, text("a", "The sea is blue."), store.Created).ID
+	for _, sql := range []string{"DELETE FROM river_job", "UPDATE documents SET updated_at = now() - interval '1 hour'"} {
+		if _, err := w.store.Pool().Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	begin(t, s)
+	w.checkWhole(t, text("a", "The sea is blue."), wait(t, s, id, store.StatusCompleted))
+	idle(t, s)
+	storetest.Invariants(t, w.store)
+}
