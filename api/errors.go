@@ -75,6 +75,7 @@ var known = []struct {
 	{ingest.ErrTooLarge, 413, "document_too_large", "", 0},
 	{ingest.ErrMediaType, 415, "unsupported_media_type", "", 0},
 	{ingest.ErrURLNotAllowed, 400, "url_not_allowed", "", 0},
+	{ingest.ErrFetchFailed, 502, "fetch_failed", "", 0},
 	{ingest.ErrInvalidInput, 400, "invalid_document", "", 0},
 	{retrieval.ErrInvalidQuestion, 400, "invalid_question", "", 0},
 	{store.ErrInvalidFilter, 400, "invalid_filter", "", 0},

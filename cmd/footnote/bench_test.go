@@ -62,7 +62,7 @@ func newBench(b *testing.B) *bench {
 	b.Cleanup(host.Close)
 	srv := httptest.NewServer(host.Handler())
 	b.Cleanup(srv.Close)
-	client, err := workersai.New(workersai.Config{BaseURL: srv.URL + "/client/v4", MaxRetries: -1})
+	client, err := workersai.New(workersai.Config{BaseURL: srv.URL + "/client/v4", Token: "any", MaxRetries: -1})
 	if err != nil {
 		b.Fatal(err)
 	}
