@@ -4,15 +4,18 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"os/exec"
 	"slices"
+	"syscall"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/footnote-rag/footnote/ingest"
@@ -29,6 +32,7 @@ const workerEnv = "FOOTNOTE_TEST_WORKER"
 type workerSettings struct {
 	Database, Models string
 	BatchTexts       int
+	Lease            time.Duration // 0: the default
 }
 
 // work is the worker process: it says "ready" and works until it is killed or its input ends.
@@ -57,6 +61,9 @@ func runWorker(ctx context.Context, settings string) error {
 	svc, err := ingest.New(ctx, ingest.Config{Store: s, Models: models, BatchTexts: ws.BatchTexts, Logger: slog.New(slog.NewTextHandler(os.Stderr, nil))})
 	if err != nil {
 		return err
+	}
+	if ws.Lease > 0 {
+		svc.ShortenLease(ws.Lease)
 	}
 	if err := svc.Start(ctx); err != nil {
 		return err
@@ -262,4 +269,38 @@ func TestKillsDuringLoad(t *testing.T) {
 	if most := w.attempts(t); most > 1 {
 		t.Errorf("a job lost %d attempts to kills, want none", most-1)
 	}
+}
+
+// TestFrozenProcess: a process freezes with a document in its hands; another one does it, and the first one's late result
+// changes nothing.
+func TestFrozenProcess(t *testing.T) {
+	t.Parallel()
+	w, database := crashWorld(t)
+	s := w.service(t)
+	d := text("a", "The sea is blue.")
+	id := put(t, s, d, store.Created).ID
+	asked := w.models.Calls("")
+	release := make(chan struct{})
+	w.models.Script(workersaitest.Hold(release))
+	p := startProcess(t, workerSettings{Database: database, Models: w.models.BaseURL(), Lease: 5 * time.Second})
+	w.models.WaitCalls(t, asked+1)
+	if err := p.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	begin(t, s)
+	done := wait(t, s, id, store.StatusCompleted)
+	close(release)
+	if err := p.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(p.stdin.Close(), p.cmd.Wait()); err != nil { // it stops when it has given its late result
+		t.Errorf("the process that was frozen: %v", err)
+	}
+	again := wait(t, s, id, store.StatusCompleted)
+	if diff := cmp.Diff(done, again); diff != "" {
+		t.Errorf("the late result changed the document (-before +after):\n%s", diff)
+	}
+	w.checkWhole(t, d, again)
+	idle(t, s)
+	storetest.Invariants(t, w.store)
 }

@@ -15,3 +15,6 @@ func (s *Service) ShortenPauses(d time.Duration) {
 
 // ProcessLock is the advisory lock that a living service holds.
 func (s *Service) ProcessLock() (class, object int32) { return lockProcesses, processKey(s.id) }
+
+// ShortenLease makes others take this service for dead when it has said nothing for d. Call it before Start.
+func (s *Service) ShortenLease(d time.Duration) { s.lease = d }

@@ -87,6 +87,7 @@ func (c Config) withDefaults() (Config, error) {
 type Service struct {
 	cfg     Config
 	id      string // of this process in the queue
+	lease   time.Duration
 	queue   *river.Client[pgx.Tx]
 	batches *batcher
 	extract *extractor
@@ -110,7 +111,7 @@ func New(ctx context.Context, cfg Config) (*Service, error) {
 	if err := migrateQueue(ctx, cfg.Store.Pool()); err != nil {
 		return nil, fmt.Errorf("prepare the queue: %w", err)
 	}
-	s := &Service{cfg: cfg, id: uuid.NewString()}
+	s := &Service{cfg: cfg, id: uuid.NewString(), lease: defaultLease}
 	s.extract = newExtractor(cfg.ExtractCommand, cfg.Logger)
 	s.batches = newBatcher(cfg)
 	if s.queue, err = s.newQueue(); err != nil {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"strconv"
 	"strings"
 	"time"
 
@@ -38,8 +39,11 @@ const (
 	maxAttempts    = 10              // of a job that fails for reasons nobody foresaw; what is waited for costs no attempt
 	releaseTimeout = 5 * time.Second // for jobs to give themselves back when a stop runs out of time
 	rescueEvery    = 3 * time.Second
-	sweepEvery     = 30 * time.Second
-	maintainEvery  = 5 * time.Second
+	// defaultLease is how long a process may say nothing before Postgres ends the connection that holds its lock: a frozen one
+	// keeps its connections open. Ten rounds of the watch may be late.
+	defaultLease  = 45 * time.Second
+	sweepEvery    = 30 * time.Second
+	maintainEvery = 5 * time.Second
 	// stuckBackstop is River's own rescue, for what ours should miss; it must exceed any honest job.
 	stuckBackstop = 24 * time.Hour
 )
@@ -206,7 +210,7 @@ func processKey(id string) int32 {
 	return int32(binary.BigEndian.Uint32(sum[:]))
 }
 
-// announce takes this process's lock, which Postgres releases when the process dies. It must be held before the first job
+// announce takes this process's lock, which Postgres releases when the process dies, freezes or loses its network. It must be held before the first job
 // runs, or another process takes that job over.
 func (s *Service) announce(ctx context.Context) (*pgx.Conn, error) {
 	pooled, err := s.cfg.Store.Pool().Acquire(ctx)
@@ -214,7 +218,12 @@ func (s *Service) announce(ctx context.Context) (*pgx.Conn, error) {
 		return nil, err
 	}
 	conn := pooled.Hijack() // its lock belongs to this process and not to whoever gets the connection next
-	if _, err := conn.Exec(ctx, "SELECT pg_advisory_lock($1, $2)", lockProcesses, processKey(s.id)); err != nil {
+	_, err = conn.Exec(ctx, `SELECT set_config('idle_session_timeout', $1, false), set_config('tcp_keepalives_idle', '10', false),
+		set_config('tcp_keepalives_interval', '5', false), set_config('tcp_keepalives_count', '4', false)`, strconv.FormatInt(s.lease.Milliseconds(), 10))
+	if err == nil {
+		_, err = conn.Exec(ctx, "SELECT pg_advisory_lock($1, $2)", lockProcesses, processKey(s.id))
+	}
+	if err != nil {
 		return nil, errors.Join(err, conn.Close(context.WithoutCancel(ctx)))
 	}
 	return conn, nil
