@@ -49,19 +49,21 @@ type answering struct {
 	start time.Time
 	yield func(Event, error) bool
 
-	passages []store.Passage
-	checker  *Checker
-	marks    markFilter
-	splitter Splitter
-	text     []rune // of the model, without marks
-	lead     int    // blanks before the text, dropped
-	seen     int    // runes of text already judged
-	shown    strings.Builder
-	length   int // runes shown
-	claims   int
-	refuted  int // unsupported sentences shown
-	declined bool
-	done     Done
+	passages  []store.Passage
+	checker   *Checker
+	marks     markFilter
+	splitter  Splitter
+	text      []rune // of the model, without marks
+	lead      int    // blanks before the text, dropped
+	seen      int    // runes of text already judged
+	shown     strings.Builder
+	length    int // runes shown
+	claims    int
+	refuted   int // unsupported sentences shown
+	supported int
+	said      map[string]bool // sentences of a small model
+	declined  bool
+	done      Done
 }
 
 func (a *answering) emit(e Event) error {
@@ -93,6 +95,9 @@ func (a *answering) run(ctx context.Context) error {
 		return a.extract()
 	}
 	if err := a.generate(ctx); err != nil {
+		return err
+	}
+	if err := a.backUp(); err != nil {
 		return err
 	}
 	return a.finish()
@@ -146,7 +151,11 @@ func (a *answering) show(text string) error {
 func (a *answering) generate(ctx context.Context) error {
 	budget := a.s.cfg.ContextWindow - a.s.cfg.MaxTokens
 	for try := 0; ; try++ {
-		messages, _ := buildPrompt(a.s.cfg.ChatStrength, a.passages, a.q.Messages, a.q.Question, budget)
+		passages := a.passages
+		if a.s.cfg.ChatStrength == Small {
+			passages = a.checker.digest(a.q.Question, min(digestTokens, budget))
+		}
+		messages, _ := buildPrompt(a.s.cfg.ChatStrength, passages, a.q.Messages, a.q.Question, budget)
 		err := a.stream(ctx, messages)
 		if err == nil || !errors.Is(err, workersai.ErrContextExceeded) || len(a.text) > 0 || try == contextRetries {
 			return err
@@ -177,16 +186,28 @@ func (a *answering) stream(ctx context.Context, messages []workersai.Message) er
 			a.done.Timings.FirstTokenMS = milliseconds(a.start)
 		}
 		if err := a.take(a.marks.feed(event.Text)); err != nil {
-			return err
+			return ended(err)
 		}
 	}
 	if err := a.take(a.marks.flush()); err != nil {
-		return err
+		return ended(err)
 	}
-	return a.judge(a.splitter.Flush())
+	return ended(a.judge(a.splitter.Flush()))
 }
 
-// take shows a piece at once (strict: not yet) and judges the sentences that it completes.
+// ended: a small model that has said enough has ended its answer.
+func ended(err error) error {
+	if errors.Is(err, errEnough) {
+		return nil
+	}
+	return err
+}
+
+// holds: text is shown by whole sentences, after they were judged. A small model's are, because it says much that is
+// wrong or said already.
+func (a *answering) holds() bool { return a.q.Strict || a.s.cfg.ChatStrength == Small }
+
+// take shows a piece at once, or holds it, and judges the sentences that it completes.
 func (a *answering) take(text string) error {
 	if len(a.text) == 0 { // models often begin with a blank
 		bare := strings.TrimLeft(text, " \n\t")
@@ -197,7 +218,7 @@ func (a *answering) take(text string) error {
 		return nil
 	}
 	a.text = append(a.text, []rune(text)...)
-	if !a.q.Strict {
+	if !a.holds() {
 		if err := a.show(text); err != nil {
 			return err
 		}
@@ -217,6 +238,12 @@ func (a *answering) judge(sentences []Sentence) error {
 func (a *answering) judgeOne(sentence Sentence) error {
 	from := a.seen
 	a.seen = sentence.Span.End
+	if a.enough(sentence.Text) {
+		return errEnough
+	}
+	if a.s.cfg.ChatStrength == Small && a.claims > 0 && !complete(sentence.Text) {
+		return nil
+	}
 	if declines(sentence.Text) {
 		a.declined = true
 		return a.showHeld(from, sentence)
@@ -227,13 +254,16 @@ func (a *answering) judgeOne(sentence Sentence) error {
 	}
 	a.claims++
 	if f.Verdict == Unsupported {
-		if a.q.Strict {
+		if a.holds() {
 			return nil
 		}
 		a.refuted++
 	}
+	if f.Verdict == Supported {
+		a.supported++
+	}
 	at := sentence.Span
-	if a.q.Strict {
+	if a.holds() {
 		if a.length == 0 {
 			from = sentence.Span.Start
 		}
@@ -246,9 +276,9 @@ func (a *answering) judgeOne(sentence Sentence) error {
 	return a.emit(a.citation(at, f))
 }
 
-// showHeld shows a sentence that makes no claim, which strict has held back.
+// showHeld shows a sentence that makes no claim, which was held back.
 func (a *answering) showHeld(from int, sentence Sentence) error {
-	if !a.q.Strict {
+	if !a.holds() {
 		return nil
 	}
 	return a.show(string(a.text[from:sentence.Span.End]))
@@ -270,10 +300,18 @@ func (a *answering) citation(at Span, f Finding) Citation {
 
 // extract answers with the sentences that hold most of the question, quoted, in the order of the documents.
 func (a *answering) extract() error {
-	found := a.checker.extract(a.q.Question, extractedSentences)
-	for i, f := range found {
+	a.done.Reason = ReasonModelless
+	if err := a.showQuotes(a.checker.extract(a.q.Question, extractedSentences)); err != nil {
+		return err
+	}
+	return a.finish()
+}
+
+// showQuotes adds quoted sentences, each a paragraph.
+func (a *answering) showQuotes(found []Finding) error {
+	for _, f := range found {
 		text := strings.Join(strings.Fields(f.Quote), " ")
-		if i > 0 {
+		if a.length > 0 {
 			text = "\n\n" + text
 		}
 		if err := a.show(text); err != nil {
@@ -285,8 +323,7 @@ func (a *answering) extract() error {
 			return err
 		}
 	}
-	a.done.Reason = ReasonModelless
-	return a.finish()
+	return nil
 }
 
 // extract picks the sentences that hold most of the question's words by weight, at least half as good as the best.

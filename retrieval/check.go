@@ -17,7 +17,7 @@ const (
 	// widerCost is what each further sentence must gain, so that the shortest supporting span wins.
 	widerCost = 0.03
 
-	supportedScore = 0.62 // measured: see TestCheckerQuality
+	supportedScore = 0.62 // measured: see TestCheckerCorruptions
 	partlyScore    = 0.35
 
 	// wrongNumber and wrongName are what each missing number or name leaves of a score.
@@ -97,10 +97,10 @@ type Finding struct {
 	Claim   bool // false: nothing to check, such as a lone bullet
 	Verdict Verdict
 	Score   float64 // 0..1
-	Source  int     // passage, from 1; 0 if none
-	Span    Span    // in the document
+	Source  int     // passage, from 1; 0 if unsupported
+	Span    Span    // in the document; empty if unsupported
 	Quote   string
-	Signals Signals
+	Signals Signals // of the best span
 }
 
 // Signals explain a score. All but the counts are 0..1.
@@ -139,7 +139,7 @@ func (c *Checker) Check(sentence string, cited ...int) Finding {
 		}
 	}
 	best.Verdict = verdictOf(best.Score)
-	if best.Verdict == Unsupported && best.Signals.Coverage == 0 {
+	if best.Verdict == Unsupported { // a span that does not support would only lend its look to the sentence
 		best.Source, best.Span, best.Quote = 0, Span{}, ""
 	}
 	return best
@@ -273,7 +273,8 @@ func (c *Checker) quote(w window) string {
 }
 
 // scoreOf combines the signals. Coverage carries the score, and every kind of contradiction takes its part of it. The
-// constants are fitted on claims of scifact-claims and on corrupted sentences of other collections; see TestCheckerQuality.
+// constants were chosen by hand and measured on scientific claims and on corrupted sentences; see TestCheckerClaims and
+// TestCheckerCorruptions.
 func scoreOf(s Signals, words int) float64 {
 	base := 0.75*s.Coverage + 0.15*s.Context + 0.10*math.Max(s.Bigrams, 0.6*s.Order*s.Coverage)
 	score := base * base * (3 - 2*base) // soft step: half a sentence is little support

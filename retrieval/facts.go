@@ -1,6 +1,9 @@
 package retrieval
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 const (
 	// scopeWords: a negation reaches this many content words on.
@@ -228,26 +231,70 @@ func negationMismatch(cl claim, source []token, keys map[string]bool) float64 {
 	return prefixNegation(cl, source, keys)
 }
 
-// oneSided: a scope of a whose words occur on the other side, but in none of its scopes.
+// oneSided: a scope of a whose words occur on the other side, but that agrees with none of its scopes.
 func oneSided(a, b []scope, otherKeys map[string]bool, strict bool) bool {
-	negated := map[string]bool{}
-	for _, s := range b {
-		for _, k := range s {
-			negated[k] = true
-		}
-	}
 	for _, s := range a {
-		asserted, agreed := false, false
+		asserted := strict
 		for _, k := range s {
 			asserted = asserted || otherKeys[k]
-			agreed = agreed || negated[k]
 		}
-		if !agreed && (asserted || strict) {
+		agrees := func(other scope) bool { return s.agrees(other) }
+		if asserted && !slices.ContainsFunc(b, agrees) {
 			return true
 		}
 	}
 	return false
 }
+
+// agrees: two scopes negate the same if they share half of the shorter one's words. One shared word of three is chance:
+// "does not delete dead rows" says nothing like "does not lock rows".
+func (s scope) agrees(other scope) bool {
+	shared := 0
+	for _, k := range s {
+		for _, o := range other {
+			if meaning(k) == meaning(o) {
+				shared++
+				break
+			}
+		}
+	}
+	return shared > 0 && 2*shared >= min(len(s), len(other))
+}
+
+// meaning maps the stems of verbs that negations are often paraphrased with to one of them.
+func meaning(key string) string {
+	if m, is := synonyms[key]; is {
+		return m
+	}
+	return key
+}
+
+var synonyms = func() map[string]string {
+	m := map[string]string{}
+	for _, line := range strings.Split(strings.TrimSpace(synonymList), "\n") {
+		words := strings.Fields(line)
+		for _, w := range words {
+			m[stem(w)] = stem(words[0])
+		}
+	}
+	return m
+}()
+
+// One group a line.
+const synonymList = `
+remove delete reclaim drop erase discard eliminate purge
+allow permit let enable
+need require
+block prevent stop
+change modify alter update
+use employ utilize
+return give
+keep retain preserve
+contain hold include
+begin start
+show display
+create make build
+`
 
 // prefixNegation finds "unstable" against "stable".
 func prefixNegation(cl claim, source []token, keys map[string]bool) float64 {

@@ -32,8 +32,6 @@ Rules:
 )
 
 const (
-	// smallPassages: a small model loses the thread in more, and on a CPU the time to the first token is prompt tokens.
-	smallPassages = 3
 	// minPassageTokens: a passage cut shorter than this tells nothing.
 	minPassageTokens = 48
 	// historyShare of the prompt's budget goes to earlier messages at most.
@@ -67,7 +65,6 @@ func buildPrompt(strength string, passages []store.Passage, history []workersai.
 	instructions := capableInstructions
 	if strength == Small {
 		instructions = smallInstructions
-		passages = passages[:min(len(passages), smallPassages)]
 	}
 	budget -= estimateTokens(instructions) + estimateTokens(question) + 4*messageOverhead
 	history, spent := recent(history, budget/historyShare)

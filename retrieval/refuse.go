@@ -13,7 +13,7 @@ const (
 	ReasonNotInPassages   = "not_in_passages"  // the model found no answer in the passages
 	ReasonUnsupported     = "unsupported"      // strict: no sentence of the answer was supported
 	ReasonEmptyAnswer     = "empty_answer"     // the model said nothing
-	ReasonModelless       = "extractive"       // not a refusal: the answer is quoted because no model was asked
+	ReasonModelless       = "extractive"       // not a refusal: quoted, because no model was asked or nothing that a small one said was supported
 )
 
 const (
@@ -44,7 +44,7 @@ func evidenceOf(question string, passages []store.Passage) (score float64, best 
 	if best.Vector == 0 {
 		return coverage, best // words only
 	}
-	// Fitted on questions asked of their own collection and of another.
+	// Chosen by hand; TestRefusals measures it on questions asked of their own collection and of another.
 	return 1 / (1 + math.Exp(-(9*(best.Vector-0.45) + 4*(coverage-0.55)))), best
 }
 

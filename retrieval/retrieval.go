@@ -21,21 +21,23 @@ var ErrInvalidQuestion = errors.New("invalid question")
 
 // Config wires the service. Zero fields mean the documented default.
 type Config struct {
-	Store          *store.Store      // required
-	Models         *workersai.Client // required
-	EmbedModel     string            // default @cf/baai/bge-base-en-v1.5; must be the collection's
-	Pooling        string            // default "cls" for the bge family, else the client's
-	ChatModel      string            // default @cf/meta/llama-3.1-8b-instruct
-	ChatStrength   string            // Small or Capable; default Capable
-	ContextWindow  int               // tokens; default 7968
-	MaxTokens      int               // of an answer; default 512, for a small model 160
-	Threshold      float64           // of the evidence score, 0..1; negative refuses nothing; default 0.40, by measurement
-	QueryPrefix    string            // prepended to questions before embedding; default by model; NoPrefix for none
-	EmbedPerMinute int               // provider budget; 0: none
-	ChatPerMinute  int               // provider budget; 0: none
-	Provider       string            // names the budget shared with ingest; default "workersai"
-	Extractive     bool              // answer with quoted sentences, without a chat model
-	Logger         *slog.Logger      // default slog.Default()
+	Store      *store.Store      // required
+	Models     *workersai.Client // required
+	EmbedModel string            // default @cf/baai/bge-base-en-v1.5; must be the collection's
+	Pooling    string            // default "cls" for the bge family, else the client's
+	ChatModel  string            // default @cf/meta/llama-3.1-8b-instruct
+	// ChatStrength is Small or Capable; default Capable. A small model sees the few best sentences, says three at most, and
+	// only those are shown that are at least partly supported; if none is supported, the best sentence is quoted.
+	ChatStrength   string
+	ContextWindow  int          // tokens; default 7968
+	MaxTokens      int          // of an answer; default 512, for a small model 120
+	Threshold      float64      // of the evidence score, 0..1; negative refuses nothing; default 0.40, by measurement
+	QueryPrefix    string       // prepended to questions before embedding; default by model; NoPrefix for none
+	EmbedPerMinute int          // provider budget; 0: none
+	ChatPerMinute  int          // provider budget; 0: none
+	Provider       string       // names the budget shared with ingest; default "workersai"
+	Extractive     bool         // answer with quoted sentences, without a chat model
+	Logger         *slog.Logger // default slog.Default()
 }
 
 // NoPrefix as QueryPrefix embeds questions as they are.
@@ -104,7 +106,7 @@ func (cfg Config) withDefaults() (Config, error) {
 	if cfg.MaxTokens == 0 {
 		cfg.MaxTokens = 512
 		if cfg.ChatStrength == Small {
-			cfg.MaxTokens = 160
+			cfg.MaxTokens = smallTokens
 		}
 	}
 	bge := strings.Contains(cfg.EmbedModel, "bge-") && strings.Contains(cfg.EmbedModel, "-en")

@@ -1,0 +1,147 @@
+package retrieval
+
+import (
+	"errors"
+	"sort"
+	"strings"
+
+	"github.com/footnote-rag/footnote/store"
+)
+
+const (
+	// digestTokens of passages are shown to a small model. It loses the thread in more, and on two cores, which read
+	// some 200 tokens a second, the user waits for each.
+	digestTokens = 320
+	// digestPassages is how many passages the sentences may come from, digestSources how many of the best are looked at.
+	digestPassages = 3
+	digestSources  = 5
+	// smallSentences: after these a small model repeats itself or rambles.
+	smallSentences = 3
+	// smallTokens of an answer: three sentences.
+	smallTokens = 120
+	// digestSentenceTokens: a longer sentence is a listing or a table, which derails a small model.
+	digestSentenceTokens = 120
+)
+
+// errEnough ends a stream from a small model that has said what it can.
+var errEnough = errors.New("enough said")
+
+// pick is a sentence chosen for the digest.
+type pick struct {
+	at    int // in Checker.evidence
+	value float64
+}
+
+// digest shortens the passages to the sentences that speak most about the question, and their successors, which often
+// hold the answer. Each passage keeps its order; the passage with the best sentence comes first.
+func (c *Checker) digest(question string, budget int) []store.Passage {
+	chosen, order := map[int]bool{}, []int{}
+	passages := map[int]bool{}
+	for _, p := range c.picks(question) {
+		e := c.evidence[p.at]
+		if !passages[e.passage] && len(passages) == digestPassages {
+			continue
+		}
+		cost := estimateTokens(c.sentence(p.at))
+		if chosen[p.at] || cost > digestSentenceTokens || cost > budget {
+			continue
+		}
+		if !passages[e.passage] {
+			passages[e.passage] = true
+			order = append(order, e.passage)
+		}
+		chosen[p.at] = true
+		budget -= cost
+	}
+	var out []store.Passage
+	for _, p := range order {
+		var text []string
+		for i := c.first[p]; i < c.first[p+1]; i++ {
+			if chosen[i] {
+				text = append(text, strings.Join(strings.Fields(c.sentence(i)), " "))
+			}
+		}
+		short := c.passages[p]
+		short.Text = strings.Join(text, " ")
+		out = append(out, short)
+	}
+	return out
+}
+
+// picks ranks sentences by the share of the question's words they hold; half of it passes on to the next sentence.
+func (c *Checker) picks(question string) []pick {
+	cl := c.newClaim(question)
+	var out []pick
+	before := 0.0
+	for i, e := range c.evidence[:c.first[min(digestSources, len(c.passages))]] {
+		if i == c.first[e.passage] {
+			before = 0
+		}
+		own := c.relevance(cl, i)
+		value := max(own, before/2) * (1 - 0.1*float64(e.passage))
+		before = own
+		if value > 0 && len(e.tokens) > 3 {
+			out = append(out, pick{i, value})
+		}
+	}
+	sort.SliceStable(out, func(i, j int) bool { return out[i].value > out[j].value })
+	return out
+}
+
+// relevance is the share of the question's words, by weight, in a sentence; words of its title count half.
+func (c *Checker) relevance(question claim, at int) float64 {
+	e, v := c.evidence[at], 0.0
+	for j, t := range question.content {
+		switch {
+		case e.keys[t.key] || related(t, e.keys):
+			v += question.weights[j]
+		case c.titles[e.passage][t.key]:
+			v += question.weights[j] / 2
+		}
+	}
+	return v / question.weight
+}
+
+func (c *Checker) sentence(at int) string {
+	e := c.evidence[at]
+	return c.quote(window{e.passage, at, at})
+}
+
+// enough reports whether a small model's next sentence is not wanted: it is the fourth, or was said before.
+func (a *answering) enough(sentence string) bool {
+	if a.s.cfg.ChatStrength != Small {
+		return false
+	}
+	key := strings.ToLower(strings.Join(strings.Fields(sentence), " "))
+	if a.said == nil {
+		a.said = map[string]bool{}
+	}
+	if a.said[key] {
+		return true
+	}
+	a.said[key] = true
+	return len(a.said) > smallSentences
+}
+
+// complete: the model ended the sentence itself; what max_tokens cut off makes no claim to check.
+func complete(sentence string) bool {
+	r := []rune(strings.TrimRight(sentence, " \n"))
+	for len(r) > 0 && isCloser(r[len(r)-1]) {
+		r = r[:len(r)-1]
+	}
+	return len(r) > 0 && (isTerminator(r[len(r)-1]) || isWideTerminator(r[len(r)-1]))
+}
+
+// backUp adds the best sentence of the documents where nothing that a small model said is supported: what is quoted is
+// right even if the model was not.
+func (a *answering) backUp() error {
+	if a.s.cfg.ChatStrength != Small || a.supported > 0 || a.declined || a.done.Reason != "" {
+		return nil
+	}
+	found := a.checker.extract(a.q.Question, 1)
+	if len(found) == 0 {
+		return nil
+	}
+	a.done.Reason = ReasonModelless
+	return a.showQuotes(found)
+}
