@@ -126,7 +126,9 @@ func post(t *testing.T, url, body string) (*http.Response, workersai.Envelope[js
 func TestErrorTable(t *testing.T) {
 	t.Parallel()
 	u := newUpstream(t)
-	u.chat = func(w http.ResponseWriter, r *http.Request) { http.Error(w, `{"error":{"message":"busy"}}`, http.StatusServiceUnavailable) }
+	u.chat = func(w http.ResponseWriter, r *http.Request) {
+		http.Error(w, `{"error":{"message":"busy"}}`, http.StatusServiceUnavailable)
+	}
 	srv := newHost(t, u.URL, nil)
 	long := strings.Repeat("word ", 600)
 	many := `{"text":["` + strings.Repeat(`a","`, 100) + `b"]}`
