@@ -96,7 +96,7 @@ func (cfg Config) withDefaults() (Config, error) {
 		return cfg, err
 	}
 	if strings.ContainsFunc(cfg.Token, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return cfg, errors.New("Token holds blanks or control characters: copy it again")
+		return cfg, errors.New("the token holds blanks or control characters: copy it again")
 	}
 	cfg.UserAgent = cmp.Or(cfg.UserAgent, "footnote-workersai")
 	cfg.MaxRetries = cmp.Or(cfg.MaxRetries, defaultMaxRetries)
