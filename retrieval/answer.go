@@ -248,6 +248,9 @@ func (a *answering) judgeOne(sentence Sentence) error {
 		a.declined = true
 		return a.showHeld(from, sentence)
 	}
+	if a.s.cfg.ChatStrength == Small && circular(a.q.Question, sentence.Text) {
+		return nil
+	}
 	f := a.checker.Check(sentence.Text, a.marks.citedIn(from+a.lead, sentence.Span.End+a.lead)...)
 	if !f.Claim {
 		return a.showHeld(from, sentence)
@@ -335,14 +338,8 @@ func (c *Checker) extract(question string, n int) []Finding {
 	}
 	var all []candidate
 	for i, e := range c.evidence {
-		v := 0.0
-		for j, t := range cl.content {
-			if e.keys[t.key] || related(t, e.keys) {
-				v += cl.weights[j]
-			}
-		}
-		if v > 0 && len(e.tokens) > 3 {
-			all = append(all, candidate{i, v / cl.weight * (1 - 0.05*float64(e.passage))})
+		if v := c.relevance(cl, i); v > 0 && len(e.tokens) > 3 {
+			all = append(all, candidate{i, v * (1 - 0.1*float64(e.passage))})
 		}
 	}
 	sort.SliceStable(all, func(i, j int) bool { return all[i].value > all[j].value })

@@ -17,6 +17,9 @@ const (
 	// widerCost is what each further sentence must gain, so that the shortest supporting span wins.
 	widerCost = 0.03
 
+	// deniedLead: a span of the contrary sense that holds this much more of a sentence keeps it from being supported.
+	deniedLead = 0.1
+
 	supportedScore = 0.62 // measured: see TestCheckerCorruptions
 	partlyScore    = 0.35
 
@@ -125,9 +128,12 @@ func (c *Checker) Check(sentence string, cited ...int) Finding {
 		return Finding{Verdict: Unsupported}
 	}
 	best := Finding{Claim: true, Verdict: Unsupported}
-	bestValue := math.Inf(-1)
+	bestValue, denied := math.Inf(-1), 0.0
 	for _, w := range c.windows(claim) {
 		f := c.judge(claim, w)
+		if f.Signals.Negation > 0 {
+			denied = max(denied, f.Signals.Coverage)
+		}
 		value := f.Score - widerCost*float64(w.last-w.first) + 0.03*f.Signals.Question
 		for _, n := range cited {
 			if n == f.Source {
@@ -137,6 +143,9 @@ func (c *Checker) Check(sentence string, cited ...int) Finding {
 		if value > bestValue+1e-9 {
 			best, bestValue = f, value
 		}
+	}
+	if denied > best.Signals.Coverage+deniedLead { // what speaks most about it says the contrary
+		best.Score = min(best.Score, supportedScore-0.01)
 	}
 	best.Verdict = verdictOf(best.Score)
 	if best.Verdict == Unsupported { // a span that does not support would only lend its look to the sentence

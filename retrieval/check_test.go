@@ -7,7 +7,7 @@ import (
 	"github.com/footnote-rag/footnote/store"
 )
 
-const vacuumText = `The standard form of VACUUM removes dead row versions in tables and indexes and marks the space available for future reuse. However, it will not return the space to the operating system, except in the special case where one or more pages at the end of a table become entirely free and an exclusive table lock can be easily obtained. ANALYZE never locks tables against writes.`
+const vacuumText = `The standard form of VACUUM removes dead row versions in tables and indexes and marks the space available for future reuse. However, it will not return the space to the operating system, except in the special case where one or more pages at the end of a table become entirely free and an exclusive table lock can be easily obtained. VACUUM FULL writes a new version of the table with no dead row versions in it. ANALYZE never locks tables against writes.`
 
 func TestCheckNegation(t *testing.T) {
 	t.Parallel()

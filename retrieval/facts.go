@@ -246,9 +246,13 @@ func oneSided(a, b []scope, otherKeys map[string]bool, strict bool) bool {
 	return false
 }
 
-// agrees: two scopes negate the same if they share half of the shorter one's words. One shared word of three is chance:
-// "does not delete dead rows" says nothing like "does not lock rows".
+// agrees: two scopes negate the same if they share half of the shorter one's words, the negated verb or noun among them:
+// "does not delete dead rows" says nothing like "has no dead rows".
 func (s scope) agrees(other scope) bool {
+	same := func(k string) bool { return len(s) > 0 && meaning(k) == meaning(s[0]) }
+	if !slices.ContainsFunc(other, same) {
+		return false
+	}
 	shared := 0
 	for _, k := range s {
 		for _, o := range other {

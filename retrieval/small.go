@@ -145,3 +145,20 @@ func (a *answering) backUp() error {
 	a.done.Reason = ReasonModelless
 	return a.showQuotes(found)
 }
+
+// circular: a sentence that repeats its own words more often than it adds one to the question's ("a window function is a
+// function that takes a window function"). It is never wrong and tells nothing.
+func circular(question, sentence string) bool {
+	known, seen := keysOf(tokenize(question)), map[string]bool{}
+	repeated, added := 0, 0
+	for _, t := range contentOf(tokenize(sentence)) {
+		switch {
+		case seen[t.key]:
+			repeated++
+		case !known[t.key]:
+			added++
+		}
+		seen[t.key] = true
+	}
+	return repeated > added
+}
