@@ -255,6 +255,9 @@ func (a *answering) judgeOne(sentence Sentence) error {
 	if !f.Claim {
 		return a.showHeld(from, sentence)
 	}
+	if a.s.cfg.ChatStrength == Small && f.Verdict != Supported {
+		return nil
+	}
 	a.claims++
 	if f.Verdict == Unsupported {
 		if a.holds() {
@@ -339,7 +342,7 @@ func (c *Checker) extract(question string, n int) []Finding {
 	var all []candidate
 	for i, e := range c.evidence {
 		if v := c.relevance(cl, i); v > 0 && len(e.tokens) > 3 {
-			all = append(all, candidate{i, v * (1 - 0.1*float64(e.passage))})
+			all = append(all, candidate{i, v * (1 - 0.05*float64(e.passage))})
 		}
 	}
 	sort.SliceStable(all, func(i, j int) bool { return all[i].value > all[j].value })

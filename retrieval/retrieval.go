@@ -27,7 +27,7 @@ type Config struct {
 	Pooling    string            // default "cls" for the bge family, else the client's
 	ChatModel  string            // default @cf/meta/llama-3.1-8b-instruct
 	// ChatStrength is Small or Capable; default Capable. A small model sees the few best sentences, says three at most, and
-	// only those are shown that are at least partly supported; if none is supported, the best sentence is quoted.
+	// only supported ones are shown; if there are none, the best sentence of the documents is quoted (reason "extractive").
 	ChatStrength   string
 	ContextWindow  int          // tokens; default 7968
 	MaxTokens      int          // of an answer; default 512, for a small model 120

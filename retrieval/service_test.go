@@ -11,13 +11,12 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/footnote-rag/footnote/store"
+	"github.com/footnote-rag/footnote/store/storetest"
 	"github.com/footnote-rag/footnote/workersai"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { storetest.Main(m) }
 
 // world is a scripted library and model behind a service.
 type world struct {

@@ -78,7 +78,7 @@ func (c *Checker) picks(question string) []pick {
 			before = 0
 		}
 		own := c.relevance(cl, i)
-		value := max(own, before/2) * (1 - 0.1*float64(e.passage))
+		value := max(own, before/2) * (1 - 0.05*float64(e.passage))
 		before = own
 		if value > 0 && len(e.tokens) > 3 {
 			out = append(out, pick{i, value})

@@ -1,0 +1,39 @@
+package retrieval
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/footnote-rag/footnote/store"
+)
+
+func TestSmallModel(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ says, want, reason string }{
+		"repeats itself":    {"The Arden bridge was opened in 1931. The Arden bridge was opened in 1931. It spans 412 metres.", "The Arden bridge was opened in 1931.", ""},
+		"rambles on":        {"It spans 412 metres. Queen Mary opened the Arden bridge. The bridge was opened in 1931. Tolls were abolished in 1967. More", "It spans 412 metres. Queen Mary opened the Arden bridge. The bridge was opened in 1931.", ""},
+		"is wrong at times": {"Elephants invented jazz. It spans 412 metres. Jazz is loud", "It spans 412 metres.", ""},
+		"is wrong":          {"The Arden bridge was never opened.", "The Arden bridge was opened in 1931 by Queen Mary.", ReasonModelless},
+	} {
+		w := setup(t, bridgeWorld(c.says))
+		w.cfg.ChatStrength = Small
+		_, text, citations, done, err := collect(t, w, Question{Question: bridgeQuestion})
+		if err != nil || text != c.want || done.Reason != c.reason || !done.Grounded {
+			t.Errorf("%s: text %q, want %q; Done %+v, error %v", name, text, c.want, done, err)
+		}
+		checkCitations(t, text, w.text, citations)
+	}
+}
+
+func TestDigestIsBounded(t *testing.T) {
+	t.Parallel()
+	p := store.Passage{Text: strings.Repeat("The Arden bridge was painted again in the spring. ", 400) + "The Arden bridge was opened in 1931."}
+	got := NewChecker(bridgeQuestion, []store.Passage{p, p, p, p, p}).digest(bridgeQuestion, digestTokens)
+	n := 0
+	for _, d := range got {
+		n += estimateTokens(d.Text)
+	}
+	if len(got) == 0 || len(got) > digestPassages || n > digestTokens+digestPassages || !strings.Contains(got[0].Text, "opened in 1931") {
+		t.Errorf("digest of %d passages, %d tokens: %.200v", len(got), n, got)
+	}
+}
