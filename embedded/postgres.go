@@ -45,6 +45,7 @@ type Postgres struct {
 	port     int
 	password string
 	users    *os.File // shared lock: held by every process that uses the server
+	children []int    // server and watcher, where this process started them
 }
 
 // postgresSettings: durable first (fsync is checked after the start), small enough for a laptop. JIT costs more than it
@@ -378,25 +379,32 @@ func (p *Postgres) launch(ctx context.Context) error {
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start Postgres: %w", err)
 	}
-	died := make(chan error, 1)
-	go func() { died <- cmd.Wait() }()
 	p.port = port
-	if err := p.waitReady(ctx, cmd.Process.Pid, died); err != nil {
+	p.children = append(p.children, cmd.Process.Pid)
+	if err := p.waitReady(ctx, cmd.Process.Pid); err != nil {
 		return err
 	}
 	return p.watch()
 }
 
+// reap takes the end of a child of ours, if it has ended. Children are not waited for by a goroutine: the server outlives our
+// use of it where other processes share it.
+func reap(pid int) (ended bool, status syscall.WaitStatus) {
+	got, err := syscall.Wait4(pid, &status, syscall.WNOHANG, nil)
+	return err == nil && got == pid, status
+}
+
 // waitReady polls the state that Postgres writes into its lock file.
-func (p *Postgres) waitReady(ctx context.Context, pid int, died <-chan error) error {
+func (p *Postgres) waitReady(ctx context.Context, pid int) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
 	for {
+		if ended, status := reap(pid); ended {
+			return fmt.Errorf("Postgres ended at its start (exit status %d): %s", status.ExitStatus(), p.lastWords())
+		}
 		select {
-		case err := <-died:
-			return fmt.Errorf("Postgres ended at its start (%v): %s", err, p.lastWords())
 		case <-ctx.Done():
 			return errors.Join(fmt.Errorf("Postgres did not become ready: %w: %s", ctx.Err(), p.lastWords()), syscall.Kill(pid, syscall.SIGINT))
 		case <-tick.C:
@@ -430,7 +438,7 @@ func (p *Postgres) watch() error {
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start the watcher of Postgres: %w", err)
 	}
-	go func() { _ = cmd.Wait() }() // reaped if it ends before us
+	p.children = append(p.children, cmd.Process.Pid)
 	return nil
 }
 
@@ -512,7 +520,22 @@ func (p *Postgres) Close() error {
 	if !last {
 		return p.users.Close()
 	}
-	return errors.Join(p.stop(ctx), p.users.Close())
+	err = errors.Join(p.stop(ctx), p.users.Close())
+	p.reapChildren(ctx)
+	return err
+}
+
+// reapChildren takes the ends of server and watcher, which come within milliseconds of each other.
+func (p *Postgres) reapChildren(ctx context.Context) {
+	tick := time.NewTicker(pollEvery)
+	defer tick.Stop()
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	for _, pid := range p.children {
+		for ended, _ := reap(pid); !ended && ctx.Err() == nil; ended, _ = reap(pid) {
+			<-tick.C
+		}
+	}
 }
 
 // stop asks for a fast shutdown and waits for the lock file to go.
