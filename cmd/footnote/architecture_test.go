@@ -20,7 +20,7 @@ var mayImport = map[string][]string{
 	"retrieval":               {"store", "workersai"},
 	"store":                   {"migrations"},
 	"store/storetest":         {"store", "store/storetest/testdb", "migrations"},
-	"store/storetest/testdb":  {"embedded"},
+	"store/storetest/testdb":  {"embedded", "migrations"},
 	"modelhost":               {"workersai"},
 	"embedded":                {},
 	"workersai":               {},

@@ -366,8 +366,11 @@ func TestBareWordsOfTheReference(t *testing.T) {
 	if out := get(t, s.url+"/v1/collections"); !strings.Contains(out, bgeBase) {
 		t.Errorf("the collection does not name %s: %s", bgeBase, out)
 	}
-	out, errs, code := w.run(s.at(), "ask", "How long is green tea steeped?")
-	if code != 0 || !strings.Contains(out, "notes/tea.md") {
+	if out, errs, code := w.run(s.at(), "search", "How long is green tea steeped?"); code != 0 || !strings.Contains(out, "notes/tea.md") {
+		t.Errorf("search exits %d: %s %s", code, out, errs)
+	}
+	out, errs, code := w.run(s.at(), "ask", "--json", "How long is green tea steeped?")
+	if code != 0 || !strings.Contains(out, `"event":"delta"`) || !strings.Contains(out, `"event":"done"`) {
 		t.Errorf("ask exits %d: %s %s", code, out, errs)
 	}
 	// The reference's own curl line: JSON that calls itself a form.
