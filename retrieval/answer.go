@@ -241,7 +241,7 @@ func (a *answering) judgeOne(sentence Sentence) error {
 	if a.enough(sentence.Text) {
 		return errEnough
 	}
-	if a.s.cfg.ChatStrength == Small && a.claims > 0 && !complete(sentence.Text) {
+	if a.s.cfg.ChatStrength == Small && !complete(sentence.Text) {
 		return nil
 	}
 	if declines(sentence.Text) {
@@ -342,6 +342,9 @@ func (c *Checker) extract(question string, n int) []Finding {
 	var all []candidate
 	for i, e := range c.evidence {
 		if v := c.relevance(cl, i); v > 0 && len(e.tokens) > 3 {
+			if !complete(c.sentence(i)) {
+				v /= 2 // a heading or a lead-in tells little
+			}
 			all = append(all, candidate{i, v * (1 - 0.05*float64(e.passage))})
 		}
 	}

@@ -308,12 +308,15 @@ func TestAnswerLeaverCancelsModel(t *testing.T) {
 	})
 }
 
+// abortPatience is for a loaded machine; that it takes less than 250 ms on a free one is measured, not tested.
+const abortPatience = 10 * time.Second
+
 func awaitAbort(t *testing.T, w *world) {
 	t.Helper()
 	select {
 	case <-w.aborted:
-	case <-time.After(250 * time.Millisecond):
-		t.Error("model call not cancelled in 250 ms")
+	case <-time.After(abortPatience):
+		t.Errorf("the model call was not cancelled within %s", abortPatience)
 	}
 }
 

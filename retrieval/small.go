@@ -123,7 +123,7 @@ func (a *answering) enough(sentence string) bool {
 	return len(a.said) > smallSentences
 }
 
-// complete: the model ended the sentence itself; what max_tokens cut off makes no claim to check.
+// complete: neither cut off by max_tokens nor a lead-in ("Here is an example:") nor a heading.
 func complete(sentence string) bool {
 	r := []rune(strings.TrimRight(sentence, " \n"))
 	for len(r) > 0 && isCloser(r[len(r)-1]) {
