@@ -118,7 +118,7 @@ func (cfg *Config) fillAddress() error {
 			return errors.New("AccountID is empty: set CLOUDFLARE_ACCOUNT_ID, or a base URL of your own")
 		}
 		if cfg.Token == "" {
-			return errors.New("Token is empty: set CLOUDFLARE_API_TOKEN (permissions Workers AI Read and Edit)")
+			return errors.New("the token is empty: set CLOUDFLARE_API_TOKEN (permissions Workers AI Read and Edit)")
 		}
 		return nil
 	}
