@@ -518,7 +518,8 @@ func (p *Postgres) Close() error {
 	defer unlock()
 	last := syscall.Flock(int(p.users.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil
 	if !last {
-		return p.users.Close()
+		// Other users share the lock, or the watcher has taken it to stop the server: then a shared lock comes when it has.
+		return errors.Join(flock(ctx, p.users, syscall.LOCK_SH), p.users.Close())
 	}
 	err = errors.Join(p.stop(ctx), p.users.Close())
 	p.reapChildren(ctx)

@@ -106,6 +106,14 @@ type answer struct {
 	Done      answerDone
 }
 
+// reason why the answer is not the model's, "" if it is.
+func (a answer) reason() string {
+	if a.Done.Reason == nil {
+		return ""
+	}
+	return *a.Done.Reason
+}
+
 // ask prints the answer as it streams, then its footnotes.
 func (p *program) ask(ctx context.Context, c *client, q question) error {
 	if p.json {
@@ -190,8 +198,12 @@ func (a *answer) add(ev sseEvent, onText func(string)) error {
 
 // printFootnotes lists each sentence's verdict with the quote that bears it.
 func printFootnotes(w io.Writer, a answer) {
-	if a.Done.Reason != nil && *a.Done.Reason != "" {
-		fmt.Fprintf(w, "\n(no answer: %s)\n", *a.Done.Reason)
+	switch reason := a.reason(); reason {
+	case "":
+	case "extractive": // the documents' own sentences: the model's were not supported, or there is no model
+		fmt.Fprint(w, "\n(quoted from the documents)\n")
+	default:
+		fmt.Fprintf(w, "\n(no answer: %s)\n", reason)
 		return
 	}
 	fmt.Fprintln(w)

@@ -222,7 +222,7 @@ function end(done) {
   const now = page.current;
   state("");
   now.text = done.answer || now.text;
-  if (done.reason) return refuse(done);
+  if (done.reason && done.reason !== "extractive") return refuse(done); // extractive: sentences of the documents themselves
   drawAnswer();
   show($("legend"), now.citations.length > 0);
   const t = done.timings;
