@@ -181,6 +181,34 @@ func TestPostgresKilledKeepsWhatItAcknowledged(t *testing.T) {
 	}
 }
 
+func TestPostgresIsKept(t *testing.T) {
+	t.Parallel()
+	p, err := embedded.StartPostgres(testContext(t), embedded.PostgresConfig{DataDir: filepath.Join(openDir(t), "data"), Cache: cache()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(testContext(t))
+	kept := make(chan struct{})
+	go func() { p.Keep(ctx); close(kept) }()
+	psql(t, p, "CREATE TABLE t (n int); INSERT INTO t VALUES (7)")
+	pid, url := p.PID(), p.URL()
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the server runs again", func() bool { now := p.PID(); return now != 0 && now != pid })
+	eventually(t, "the server answers", func() bool {
+		cmd := exec.Command(filepath.Join(p.Bin(), "psql"), "-X", "-tA", url, "-c", "SELECT n FROM t")
+		cmd.Env = append(os.Environ(), "LD_LIBRARY_PATH="+p.Lib())
+		out, err := cmd.Output()
+		return err == nil && strings.TrimSpace(string(out)) == "7"
+	})
+	cancel()
+	<-kept
+	if err := p.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestPostgresMendsALockThatNamesAnotherProgram(t *testing.T) {
 	t.Parallel()
 	cfg := embedded.PostgresConfig{DataDir: filepath.Join(openDir(t), "data"), Cache: cache()}

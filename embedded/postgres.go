@@ -507,6 +507,42 @@ func (p *Postgres) PID() int {
 	return pid
 }
 
+// keepEvery is how soon a server that died is noticed.
+const keepEvery = 500 * time.Millisecond
+
+// Keep starts the server again, at the same address, whenever it dies, until ctx ends. Call it before Close has been called
+// and wait for its return before Close.
+func (p *Postgres) Keep(ctx context.Context) {
+	tick := time.NewTicker(keepEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if p.PID() != 0 {
+			continue
+		}
+		p.cfg.Logger.Warn("the private Postgres died, starting it again")
+		if err := p.again(ctx); err != nil && ctx.Err() == nil {
+			p.cfg.Logger.Error("the private Postgres could not be started again", "error", err)
+		}
+	}
+}
+
+func (p *Postgres) again(ctx context.Context) error {
+	unlock, err := lockFile(ctx, p.file("start.lock"))
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	for _, pid := range p.children {
+		reap(pid)
+	}
+	return p.startLocked(ctx)
+}
+
 // Close stops using the server and stops it if nobody else uses it; it returns when it has stopped.
 func (p *Postgres) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
@@ -539,6 +575,16 @@ func (p *Postgres) reapChildren(ctx context.Context) {
 	}
 }
 
+// gone tells that a process has ended; what is left of it may wait for its parent.
+func gone(pid int) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return syscall.Kill(pid, 0) != nil
+	}
+	_, state, _ := strings.Cut(string(b), ") ")
+	return strings.HasPrefix(state, "Z") || strings.HasPrefix(state, "X")
+}
+
 // stop asks for a fast shutdown and waits for the lock file to go.
 func (p *Postgres) stop(ctx context.Context) error {
 	pid, _, ok := p.running()
@@ -551,7 +597,7 @@ func (p *Postgres) stop(ctx context.Context) error {
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
 	for {
-		if _, _, still := p.running(); !still {
+		if reap(pid); gone(pid) {
 			return nil
 		}
 		select {

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/footnote-rag/footnote/embedded"
@@ -28,7 +29,14 @@ func (s *service) startDatabase(ctx context.Context, cfg serviceConfig) (string,
 	if err != nil {
 		return "", fmt.Errorf("start the private Postgres: %w", err)
 	}
-	s.onStop(func(context.Context) error { return p.Close() })
+	keep, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var kept sync.WaitGroup
+	kept.Go(func() { p.Keep(keep) })
+	s.onStop(func(context.Context) error {
+		stop()
+		kept.Wait()
+		return p.Close()
+	})
 	return p.URL(), nil
 }
 
