@@ -407,6 +407,7 @@ func TestExitCodes(t *testing.T) {
 		{"missing argument", nil, []string{"ask"}, 2, "at least 1 arg"},
 		{"wrong setting", []string{"FOOTNOTE_EMBED_PER_MINUTE=many"}, []string{"status"}, 2, "whole number"},
 		{"half of the credentials", []string{"CLOUDFLARE_ACCOUNT_ID=x"}, []string{"status"}, 2, "CLOUDFLARE_API_TOKEN"},
+		{"the full profile without its servers", nil, []string{"--profile", "full", "status"}, 2, "FOOTNOTE_EMBED_URL"},
 		{"no server where one was named", []string{"FOOTNOTE_URL=http://127.0.0.1:1"}, []string{"status"}, 5, "footnote serve"},
 		{"a path that is not there", nil, []string{"load", "nothing-here"}, 2, "no such file"},
 		{"a filter that is not JSON", nil, []string{"search", "--filter", "{", "x"}, 2, "not JSON"},

@@ -190,12 +190,23 @@ func catalogueModel(c modelhost.Catalogue, name string, engines map[string]model
 // engineIdle is how long a chat engine is kept in memory without use; embedding engines are small and stay.
 const engineIdle = 15 * time.Minute
 
+// urlEngines are servers that somebody else runs.
+func urlEngines(set settings) map[string]modelhost.Engine {
+	engines := map[string]modelhost.Engine{}
+	for name, url := range map[string]string{modelhost.EngineBGEBase: set.EmbedURL, modelhost.EngineLlama8B: set.ChatURL} {
+		if url != "" {
+			engines[name] = modelhost.URLEngine(url, "")
+		}
+	}
+	return engines
+}
+
 // localEngines makes the small engines; nothing runs before a model is used. With URLs or the full profile there are none
 // of ours.
 func (s *service) localEngines(ctx context.Context, cfg serviceConfig) (map[string]modelhost.Engine, error) {
 	set := cfg.settings
 	if set.Profile == "full" {
-		return nil, nil
+		return urlEngines(set), nil
 	}
 	cache := cfg.cache()
 	engine, err := cache.Engine(ctx, set.LlamaServer)

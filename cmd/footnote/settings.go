@@ -32,6 +32,8 @@ type settings struct {
 	ChatModel     string // FOOTNOTE_CHAT_MODEL
 	ChatStrength  string // FOOTNOTE_CHAT_STRENGTH: small or capable; "" means what the catalogue says
 	LlamaServer   string // FOOTNOTE_LLAMA_SERVER: a llama-server binary, or the URL of a running server
+	EmbedURL      string // FOOTNOTE_EMBED_URL: a llama.cpp server with bge-base-en-v1.5, for the full profile
+	ChatURL       string // FOOTNOTE_CHAT_URL: a llama.cpp server with llama-3.1-8b-instruct, for the full profile
 	Catalogue     string // FOOTNOTE_CATALOGUE: a catalogue file for the model host
 	Profile       string // FOOTNOTE_PROFILE: small or full
 	LogLevel      string // FOOTNOTE_LOG_LEVEL
@@ -67,6 +69,8 @@ func readSettings(env func(string) string) (settings, error) {
 		ChatModel:    env("FOOTNOTE_CHAT_MODEL"),
 		ChatStrength: env("FOOTNOTE_CHAT_STRENGTH"),
 		LlamaServer:  env("FOOTNOTE_LLAMA_SERVER"),
+		EmbedURL:     env("FOOTNOTE_EMBED_URL"),
+		ChatURL:      env("FOOTNOTE_CHAT_URL"),
 		Catalogue:    env("FOOTNOTE_CATALOGUE"),
 		Profile:      cmp.Or(env("FOOTNOTE_PROFILE"), "small"),
 		LogLevel:     cmp.Or(env("FOOTNOTE_LOG_LEVEL"), "info"),
@@ -96,7 +100,7 @@ func (s *settings) check() error {
 	if _, _, err := net.SplitHostPort(s.Addr); err != nil {
 		return usagef("the address %q is not host:port: %v", s.Addr, err)
 	}
-	for name, v := range map[string]string{"FOOTNOTE_URL": s.URL, "WORKERSAI_BASE_URL": s.BaseURL} {
+	for name, v := range map[string]string{"FOOTNOTE_URL": s.URL, "WORKERSAI_BASE_URL": s.BaseURL, "FOOTNOTE_EMBED_URL": s.EmbedURL, "FOOTNOTE_CHAT_URL": s.ChatURL} {
 		if u, err := url.Parse(v); v != "" && (err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https")) {
 			return usagef("%s is %q: give an http or https URL", name, v)
 		}
@@ -109,6 +113,9 @@ func (s *settings) check() error {
 	}
 	if s.Profile != "small" && s.Profile != "full" {
 		return usagef("the profile is %q: choose small or full", s.Profile)
+	}
+	if s.Profile == "full" && !s.remoteModels() && s.Catalogue == "" && (s.EmbedURL == "" || s.ChatURL == "") {
+		return usagef("the full profile needs FOOTNOTE_EMBED_URL and FOOTNOTE_CHAT_URL (llama.cpp servers with bge-base-en-v1.5 and llama-3.1-8b-instruct), or a FOOTNOTE_CATALOGUE")
 	}
 	if s.ChatStrength != "" && s.ChatStrength != "small" && s.ChatStrength != "capable" {
 		return usagef("FOOTNOTE_CHAT_STRENGTH is %q: choose small or capable", s.ChatStrength)
