@@ -44,7 +44,7 @@ type Config struct {
 	Concurrency    int               // embedding requests in flight; default 2
 	BatchTexts     int               // texts a request; default 100, the API's most
 	EmbedPerMinute int               // provider budget; 0: none
-	Provider       string            // names the provider whose budget is shared; default "default"
+	Provider       string            // names the provider whose budget is shared with retrieval; default "workersai"
 	MaxBytes       int64             // per document; default 64 MiB
 	ExtractCommand []string          // child that extracts; default: in this process (tests); cmd/footnote passes itself
 	Logger         *slog.Logger      // default slog.Default()
@@ -73,7 +73,7 @@ func (c Config) withDefaults() (Config, error) {
 	c.Concurrency = cmp.Or(c.Concurrency, defaultConcurrency)
 	c.BatchTexts = cmp.Or(c.BatchTexts, workersai.MaxEmbedTexts)
 	c.MaxBytes = cmp.Or(c.MaxBytes, defaultMaxBytes)
-	c.Provider = cmp.Or(c.Provider, "default")
+	c.Provider = cmp.Or(c.Provider, "workersai")
 	if c.BatchTexts < 1 || c.BatchTexts > workersai.MaxEmbedTexts {
 		return c, fmt.Errorf("ingest: BatchTexts is %d: the API takes 1 to %d", c.BatchTexts, workersai.MaxEmbedTexts)
 	}

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -105,7 +104,7 @@ func manualSources() (foundSources, error) {
 			sha256: sha256.Sum256(b), read: func() ([]byte, error) { return b, nil }})
 	}
 	if len(f.sources) == 0 {
-		return f, fmt.Errorf("the program was built without %s", strings.TrimSuffix("manual/", "/"))
+		return f, errors.New("the program was built without its manual pages")
 	}
 	return f, nil
 }

@@ -96,7 +96,7 @@ func (s *service) startRooms(ctx context.Context, cfg serviceConfig, database st
 	s.onStop(func(context.Context) error { db.Close(); return nil })
 
 	in, err := ingest.New(ctx, ingest.Config{Store: db, Models: m.client, EmbedModel: set.embedModel(), Pooling: m.pooling,
-		EmbedPerMinute: m.embedPerMinute, ExtractCommand: extractor(), Logger: cfg.log})
+		Provider: set.provider(), EmbedPerMinute: m.embedPerMinute, ExtractCommand: extractor(), Logger: cfg.log})
 	if err != nil {
 		return nil, fmt.Errorf("start ingest: %w", err)
 	}
@@ -107,7 +107,7 @@ func (s *service) startRooms(ctx context.Context, cfg serviceConfig, database st
 
 	answers, err := retrieval.New(retrieval.Config{Store: db, Models: m.client, EmbedModel: set.embedModel(), Pooling: m.pooling,
 		ChatModel: set.chatModel(), ChatStrength: m.strength, ContextWindow: m.contextWindow,
-		EmbedPerMinute: m.embedPerMinute, ChatPerMinute: m.chatPerMinute, Logger: cfg.log})
+		Provider: set.provider(), EmbedPerMinute: m.embedPerMinute, ChatPerMinute: m.chatPerMinute, Logger: cfg.log})
 	if err != nil {
 		return nil, fmt.Errorf("start retrieval: %w", err)
 	}

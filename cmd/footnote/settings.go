@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/footnote-rag/footnote/embedded"
+	"github.com/footnote-rag/footnote/workersai"
 )
 
 // settings is everything the process reads from flags and the environment, read once. A flag beats the environment, the
@@ -128,6 +129,14 @@ func (s *settings) check() error {
 
 // remoteModels tells whether models are reached at Cloudflare or another host instead of in this process.
 func (s *settings) remoteModels() bool { return s.AccountID != "" }
+
+// provider names the rate limit that documents and questions share, in all processes on one database: an account at a host.
+func (s *settings) provider() string {
+	if !s.remoteModels() {
+		return anyTenant
+	}
+	return cmp.Or(s.BaseURL, workersai.DefaultBaseURL) + " " + s.AccountID
+}
 
 // embedModel and chatModel are the names models are called by.
 func (s *settings) embedModel() string { return s.model(s.EmbedModel, bgeBase, miniLM) }
