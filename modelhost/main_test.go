@@ -1,9 +1,71 @@
 package modelhost_test
 
 import (
+	"context"
+	"os"
+	"sync"
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"github.com/footnote-rag/footnote/embedded"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// engineTests runs the tests, then stops the engines they share, so that the leak check finds nothing of them.
+type engineTests struct{ *testing.M }
+
+func (t engineTests) Run() int {
+	code := t.M.Run()
+	started.mu.Lock()
+	defer started.mu.Unlock()
+	for _, l := range started.list {
+		_ = l.Close()
+	}
+	return code
+}
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(engineTests{m}) }
+
+// started are the real engines of this run.
+var started struct {
+	mu   sync.Mutex
+	list []*embedded.Llama
+}
+
+// The real engines, shared: loading weights takes longer than most tests.
+var (
+	miniLM = sync.OnceValues(func() (*embedded.Llama, error) {
+		return newLlama(func(c *embedded.Cache, cfg *embedded.LlamaConfig) error {
+			w, err := c.MiniLM(context.Background(), embedded.Q80)
+			cfg.Model, cfg.Pooling = w.Path, w.Pooling
+			return err
+		})
+	})
+	smolLM = sync.OnceValues(func() (*embedded.Llama, error) {
+		return newLlama(func(c *embedded.Cache, cfg *embedded.LlamaConfig) error {
+			w, err := c.SmolLM2(context.Background())
+			cfg.Model, cfg.Kind, cfg.Context, cfg.Parallel = w.Path, embedded.Chat, 8192, 1
+			return err
+		})
+	})
+)
+
+func newLlama(choose func(*embedded.Cache, *embedded.LlamaConfig) error) (*embedded.Llama, error) {
+	c := &embedded.Cache{Dir: embedded.DefaultCacheDir()}
+	e, err := c.Engine(context.Background(), os.Getenv("FOOTNOTE_LLAMA_SERVER"))
+	if err != nil {
+		return nil, err
+	}
+	cfg := embedded.LlamaConfig{Engine: e}
+	if err := choose(c, &cfg); err != nil {
+		return nil, err
+	}
+	l, err := embedded.NewLlama(cfg)
+	if err != nil {
+		return nil, err
+	}
+	started.mu.Lock()
+	defer started.mu.Unlock()
+	started.list = append(started.list, l)
+	return l, nil
+}
