@@ -1,6 +1,7 @@
 package workersai
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -20,9 +21,13 @@ type ChatRequest struct {
 	TopK        *int
 	Seed        *int64
 	Stop        []string
-	Tools       []ToolSpec
-	ToolChoice  json.RawMessage // "auto" (with its quotes), "none", "required" or a function
-	Format      *ResponseFormat // JSON mode, not with streaming
+
+	// Each 0 to 2. RepetitionPenalty divides: 1 changes nothing. The others subtract: 0 changes nothing.
+	RepetitionPenalty, FrequencyPenalty, PresencePenalty *float64
+
+	Tools      []ToolSpec
+	ToolChoice json.RawMessage // "auto" (with its quotes), "none", "required" or a function
+	Format     *ResponseFormat // JSON mode, not with streaming
 }
 
 // ChatEvent is one piece of a streamed answer.
@@ -30,6 +35,10 @@ type ChatEvent struct {
 	Text      string
 	ToolCalls []ToolCall
 	Usage     *Usage // set on the last event, and only there
+
+	// FinishReason is stop, length or tool_calls, on the last event only; "" where the model told none and its count of
+	// tokens does not tell either.
+	FinishReason string
 }
 
 // errStopped: the caller left the loop. errEmpty: a stream was asked for, and an empty answer came.
@@ -59,13 +68,14 @@ func (c *Client) ChatStream(ctx context.Context, r ChatRequest) iter.Seq2[ChatEv
 }
 
 func (c *Client) stream(ctx context.Context, r ChatRequest, stream bool, yield func(ChatEvent, error) bool) error {
-	q, err := runCall(r.Model, "", r.input(stream))
+	in := r.input(stream)
+	q, err := runCall(r.Model, "", in)
 	if err != nil {
 		return err
 	}
 	q.stream = stream
 	q.read = func(resp *http.Response) error {
-		s := &chatStream{client: c, model: r.Model, yield: yield}
+		s := &chatStream{client: c, model: r.Model, yield: yield, maxTokens: in.MaxTokens}
 		err := s.read(ctx, resp)
 		if err != nil && (s.delivered || errors.Is(err, errEmpty)) {
 			return final{err}
@@ -83,6 +93,8 @@ type chatStream struct {
 	delivered bool
 	usage     Usage
 	calls     callList
+	finished  string // finish_reason, where a frame had one
+	maxTokens int    // asked for
 }
 
 func (s *chatStream) read(ctx context.Context, resp *http.Response) error {
@@ -135,6 +147,7 @@ type streamFrame struct {
 	Choices   []struct {
 		Delta   choiceText `json:"delta"`
 		Message choiceText `json:"message"` // whole, from models that answer at once
+		Finish  string     `json:"finish_reason"`
 	} `json:"choices"`
 }
 
@@ -158,6 +171,7 @@ func (s *chatStream) frame(data []byte) error {
 	}
 	text, calls := rawText(f.Response), f.ToolCalls
 	if len(f.Choices) > 0 {
+		s.finished = cmp.Or(f.Choices[0].Finish, s.finished)
 		first := f.Choices[0].Delta
 		if m := f.Choices[0].Message; !s.delivered && len(s.calls) == 0 && (len(m.Content) > 0 || len(m.ToolCalls) > 0) {
 			first = m
@@ -195,5 +209,21 @@ func (s *chatStream) finish() error {
 	if err != nil {
 		return &ReplyError{Model: s.model, Row: -1, Reason: "tool call", Err: err}
 	}
-	return s.emit(ChatEvent{ToolCalls: calls, Usage: &s.usage})
+	return s.emit(ChatEvent{ToolCalls: calls, Usage: &s.usage, FinishReason: s.finishReason(len(calls) > 0)})
+}
+
+// finishReason is what the model told, else what can be seen: native streams tell none, but an answer with as many
+// tokens as were allowed was cut.
+func (s *chatStream) finishReason(calls bool) string {
+	switch {
+	case calls:
+		return "tool_calls"
+	case s.finished != "":
+		return s.finished
+	case s.usage.CompletionTokens == 0:
+		return ""
+	case s.usage.CompletionTokens >= s.maxTokens:
+		return "length"
+	}
+	return "stop"
 }

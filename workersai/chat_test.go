@@ -167,3 +167,50 @@ func TestStreamsThatAreTooLongOrNoStreams(t *testing.T) {
 		}
 	}
 }
+
+func TestFinishReason(t *testing.T) {
+	t.Parallel()
+	const done = "[DONE]"
+	for name, tt := range map[string]struct {
+		step workersaitest.Step
+		want string
+	}{
+		"told":          {workersaitest.SSE(`{"choices":[{"delta":{"content":"a"}}]}`, `{"choices":[{"delta":{},"finish_reason":"content_filter"}]}`, done), "content_filter"},
+		"as many":       {workersaitest.SSE(`{"response":"a"}`, `{"response":"","usage":{"completion_tokens":7}}`, done), "length"},
+		"fewer":         {workersaitest.SSE(`{"response":"a"}`, `{"response":"","usage":{"completion_tokens":6}}`, done), "stop"},
+		"nothing told":  {workersaitest.SSE(`{"response":"a"}`, done), ""},
+		"a call":        {workersaitest.SSE(`{"tool_calls":[{"name":"f","arguments":{}}]}`, done), "tool_calls"},
+		"null, as told": {workersaitest.SSE(`{"choices":[{"delta":{"content":"a"},"finish_reason":null}]}`, done), ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			srv := workersaitest.NewInMemory(t)
+			srv.Script(tt.step)
+			r := hello(llama)
+			r.MaxTokens = 7
+			_, last, err := answer(t, srv.Client(t, noRetry), r)
+			if err != nil || last.FinishReason != tt.want {
+				t.Errorf("finish reason %q, %v, want %q", last.FinishReason, err, tt.want)
+			}
+		})
+	}
+}
+
+func TestPenaltiesAreSentAndChecked(t *testing.T) {
+	t.Parallel()
+	sent := make(chan workersai.TextInput, 1)
+	srv := workersaitest.NewInMemory(t, workersaitest.Chat(func(in workersai.TextInput) string { sent <- in; return "a" }))
+	c := srv.Client(t, noRetry)
+	r, low, high := hello(llama), 0.5, 2.5
+	r.RepetitionPenalty, r.PresencePenalty = &low, &low
+	if _, err := c.Chat(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	if in := <-sent; in.RepetitionPenalty == nil || *in.RepetitionPenalty != low || in.PresencePenalty == nil || in.FrequencyPenalty != nil {
+		t.Errorf("sent %+v, want both penalties and no third", in)
+	}
+	r.RepetitionPenalty = &high
+	if _, err := c.Chat(t.Context(), r); !errors.Is(err, workersai.ErrInvalidInput) {
+		t.Errorf("a penalty of 2.5: %v, want invalid input", err)
+	}
+}

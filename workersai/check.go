@@ -10,7 +10,8 @@ import (
 // input is the request's JSON. max_tokens is always sent: the API's default cuts longer answers without notice.
 func (r ChatRequest) input(stream bool) TextInput {
 	in := TextInput{Prompt: r.Prompt, Messages: r.Messages, Stream: stream, MaxTokens: r.MaxTokens, Temperature: r.Temperature,
-		TopP: r.TopP, TopK: r.TopK, Seed: r.Seed, Stop: r.Stop, Tools: r.Tools, ToolChoice: r.ToolChoice, ResponseFormat: r.Format}
+		TopP: r.TopP, TopK: r.TopK, Seed: r.Seed, Stop: r.Stop, Tools: r.Tools, ToolChoice: r.ToolChoice, ResponseFormat: r.Format,
+		RepetitionPenalty: r.RepetitionPenalty, FrequencyPenalty: r.FrequencyPenalty, PresencePenalty: r.PresencePenalty}
 	if in.MaxTokens == 0 {
 		in.MaxTokens = DefaultMaxTokens
 	}
@@ -44,6 +45,12 @@ func (r ChatRequest) fault() string {
 		return fmt.Sprintf("top_k is %d, want 1 to 50", *r.TopK)
 	case r.Seed != nil && (*r.Seed < 1 || *r.Seed > 9_999_999_999):
 		return fmt.Sprintf("seed is %d, want 1 to 9999999999", *r.Seed)
+	case outside(r.RepetitionPenalty, 0, 2):
+		return fmt.Sprintf("repetition_penalty is %v, want 0 to 2", *r.RepetitionPenalty)
+	case outside(r.FrequencyPenalty, 0, 2):
+		return fmt.Sprintf("frequency_penalty is %v, want 0 to 2", *r.FrequencyPenalty)
+	case outside(r.PresencePenalty, 0, 2):
+		return fmt.Sprintf("presence_penalty is %v, want 0 to 2", *r.PresencePenalty)
 	}
 	for i, m := range r.Messages {
 		if f := m.fault(); f != "" {
