@@ -37,6 +37,9 @@ type Config struct {
 	Logger     *slog.Logger         // default: slog.Default
 	Getenv     func(string) string  // for ${NAME} in the catalogue's keys; default: nothing is looked up
 
+	Limits Limits           // requests a minute by task and account; default: none
+	Now    func() time.Time // default time.Now
+
 	MaxBody   int64         // bytes of a request; default 64 MiB
 	Heartbeat time.Duration // comments in a silent stream; default 10 s
 }
@@ -53,6 +56,7 @@ type Host struct {
 	schemas  map[string]*taskSchema
 	models   map[string]*backend // by name and alias, those that can be served
 	known    map[string]Model    // by name and alias, all
+	limits   *limiter
 	tokens   [][sha256.Size]byte
 	client   *http.Client
 	stopping context.Context
@@ -76,13 +80,19 @@ func New(cfg Config) (*Host, error) {
 	if cfg.Heartbeat == 0 {
 		cfg.Heartbeat = defaultHeartbeat
 	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if err := cfg.Limits.validate(); err != nil {
+		return nil, fmt.Errorf("modelhost: %w", err)
+	}
 	schemas, err := loadSchemas()
 	if err != nil {
 		return nil, fmt.Errorf("modelhost: %w", err)
 	}
 	h := &Host{
 		cfg: cfg, log: cfg.Logger, schemas: schemas, client: newEngineClient(),
-		models: map[string]*backend{}, known: map[string]Model{},
+		models: map[string]*backend{}, known: map[string]Model{}, limits: newLimiter(cfg.Limits, cfg.Now),
 	}
 	h.stopping, h.stop = context.WithCancel(context.Background())
 	for _, t := range cfg.Tokens {
@@ -142,10 +152,11 @@ func (h *Host) Handler() http.Handler { return http.HandlerFunc(h.serve) }
 
 // call is one request on its way through the host.
 type call struct {
-	id   string
-	path string // below /ai/, slashes unescaped
-	w    http.ResponseWriter
-	r    *http.Request
+	id      string
+	path    string // below /ai/, slashes unescaped
+	account string
+	w       http.ResponseWriter
+	r       *http.Request
 }
 
 func (h *Host) serve(w http.ResponseWriter, r *http.Request) {
@@ -183,7 +194,7 @@ func (h *Host) route(c *call) error {
 	if !ok || !found || account == "" || strings.Contains(account, "/") {
 		return noRoute()
 	}
-	c.path = path
+	c.path, c.account = path, account
 	if err := h.authenticate(c.r); err != nil {
 		return err
 	}
@@ -259,6 +270,9 @@ func (h *Host) run(c *call, model string) error {
 		return err
 	}
 	h.announce(c, b)
+	if err := h.limits.take(c.account, b.Task); err != nil {
+		return err
+	}
 	body, err := h.readBody(c)
 	if err != nil {
 		return err

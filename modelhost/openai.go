@@ -70,7 +70,7 @@ func (h *Host) openAIBody(c *call, in any, model *string, task string) (*backend
 		return nil, invalid("model "+*model+" is not for "+taskNames[task], "")
 	}
 	h.announce(c, b)
-	return b, nil
+	return b, h.limits.take(c.account, b.Task)
 }
 
 // openAIChat serves POST /ai/v1/chat/completions.
