@@ -61,6 +61,7 @@ func (h *Host) embedding(ctx context.Context, b *backend, in workersai.Embedding
 	if err != nil {
 		return nil, nil, h.blame(ctx, b, texts, err)
 	}
+	b.metrics.used(b.Name, workersai.Usage{PromptTokens: tokens})
 	return &workersai.EmbeddingOutput{
 		Shape: []int{len(rows), len(rows[0])}, Data: rows, Pooling: pooling,
 		Usage: &workersai.Usage{PromptTokens: tokens, TotalTokens: tokens},

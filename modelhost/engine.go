@@ -41,10 +41,11 @@ func (e urlEngine) key() string                                     { return e.t
 type backend struct {
 	Model
 	Backend
-	engine Engine
-	client *http.Client
-	gate   *gate
-	embeds *scheduler
+	engine  Engine
+	client  *http.Client
+	gate    *gate
+	embeds  *scheduler
+	metrics *metrics
 }
 
 // servedBy is the weights' name where they are a stand-in.

@@ -57,6 +57,7 @@ type Host struct {
 	models   map[string]*backend // by name and alias, those that can be served
 	known    map[string]Model    // by name and alias, all
 	limits   *limiter
+	metrics  *metrics
 	tokens   [][sha256.Size]byte
 	client   *http.Client
 	stopping context.Context
@@ -92,7 +93,7 @@ func New(cfg Config) (*Host, error) {
 	}
 	h := &Host{
 		cfg: cfg, log: cfg.Logger, schemas: schemas, client: newEngineClient(),
-		models: map[string]*backend{}, known: map[string]Model{}, limits: newLimiter(cfg.Limits, cfg.Now),
+		models: map[string]*backend{}, known: map[string]Model{}, limits: newLimiter(cfg.Limits, cfg.Now), metrics: newMetrics(),
 	}
 	h.stopping, h.stop = context.WithCancel(context.Background())
 	for _, t := range cfg.Tokens {
@@ -135,7 +136,7 @@ func (h *Host) pick(m Model) *backend {
 			engine = URLEngine(s.URL, s.Key)
 		}
 		if engine != nil {
-			return &backend{Model: m, Backend: s, engine: engine, client: h.client}
+			return &backend{Model: m, Backend: s, engine: watchedEngine{engine, s.Model, h.metrics}, client: h.client, metrics: h.metrics}
 		}
 	}
 	return nil
@@ -155,6 +156,8 @@ type call struct {
 	id      string
 	path    string // below /ai/, slashes unescaped
 	account string
+	model   string   // the catalogue's name, once known
+	failed  *failure // also one that a stream has told already
 	w       http.ResponseWriter
 	r       *http.Request
 }
@@ -163,12 +166,18 @@ func (h *Host) serve(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	defer context.AfterFunc(h.stopping, cancel)()
+	cold := &coldWriter{ResponseWriter: w}
+	w = cold
+	ctx = context.WithValue(ctx, coldKey{}, cold.note)
 	c := &call{id: uuid.NewString(), w: w, r: r.WithContext(ctx)}
+	began := time.Now()
+	defer func() { h.metrics.finished(c.model, time.Since(began), c.failed) }()
 	err := h.route(c)
 	if err == nil {
 		return
 	}
 	f := asFailure(err)
+	c.failed = f
 	h.logFailure(c, f)
 	if f.status != statusClientGone {
 		if strings.HasPrefix(c.path, "v1/") {
@@ -310,6 +319,7 @@ func (h *Host) find(model string) (*backend, error) {
 
 // announce sets the headers of every answer that reached a model.
 func (h *Host) announce(c *call, b *backend) {
+	c.model = b.Name
 	c.w.Header().Set(workersai.HeaderRequestID, c.id)
 	if s := b.servedBy(); s != "" {
 		c.w.Header().Set(HeaderServedBy, s)

@@ -40,6 +40,7 @@ func (h *Host) rerank(c *call, b *backend, body []byte) error {
 	if err := b.call(c.r.Context(), "/v1/rerank", q, &out); err != nil {
 		return err
 	}
+	b.metrics.used(b.Name, out.Usage)
 	result := workersai.RerankOutput{Response: make([]workersai.RerankScore, 0, len(texts)), Usage: &out.Usage}
 	for _, r := range out.Results {
 		if r.Index < 0 || r.Index >= len(texts) {

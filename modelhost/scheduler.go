@@ -67,6 +67,13 @@ func (s *scheduler) embed(ctx context.Context, texts []string) ([][]float32, int
 	return j.rows, j.tokens, nil
 }
 
+// load is how many requests have texts that wait, and how many micro-requests are at the engine.
+func (s *scheduler) load() (waiting, running int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.bulk) + len(s.small), s.busy + s.fast
+}
+
 func (s *scheduler) add(j *embedJob) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

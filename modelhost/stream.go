@@ -122,6 +122,7 @@ func (h *Host) stream(c *call, b *backend, q textRequest, dialect frames) error 
 		err = ctx.Err()
 	}
 	f := asFailure(err)
+	c.failed = f
 	out.mu.Lock()
 	begun := out.begun
 	out.mu.Unlock()
@@ -192,6 +193,7 @@ func relay(body io.Reader, b *backend, q textRequest, out *sse, dialect frames) 
 		}
 	}
 	g.finishCalls()
+	b.metrics.used(b.Name, g.usage)
 	out.write(dialect.end(buf, g))
 	return nil
 }

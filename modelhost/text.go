@@ -285,6 +285,7 @@ func (b *backend) complete(ctx context.Context, q textRequest) (*completion, err
 	}
 	first := out.Choices[0]
 	got := &completion{text: first.Message.Content + first.Text, calls: first.Message.ToolCalls, usage: out.Usage, finishReason: first.FinishReason}
+	b.metrics.used(b.Name, got.usage)
 	for i := range got.calls {
 		got.calls[i].Native = false
 		if got.calls[i].ID == "" {
