@@ -58,6 +58,7 @@ type Host struct {
 	known    map[string]Model    // by name and alias, all
 	limits   *limiter
 	metrics  *metrics
+	queued   *batchQueue
 	tokens   [][sha256.Size]byte
 	client   *http.Client
 	stopping context.Context
@@ -95,6 +96,7 @@ func New(cfg Config) (*Host, error) {
 		cfg: cfg, log: cfg.Logger, schemas: schemas, client: newEngineClient(),
 		models: map[string]*backend{}, known: map[string]Model{}, limits: newLimiter(cfg.Limits, cfg.Now), metrics: newMetrics(),
 	}
+	h.queued = newBatchQueue(h)
 	h.stopping, h.stop = context.WithCancel(context.Background())
 	for _, t := range cfg.Tokens {
 		h.tokens = append(h.tokens, sha256.Sum256([]byte(t)))
@@ -142,9 +144,10 @@ func (h *Host) pick(m Model) *backend {
 	return nil
 }
 
-// Close ends running requests and lets go of connections. Engines stay: who made them stops them.
+// Close ends running requests and queued batches, and lets go of connections. Engines stay: who made them stops them.
 func (h *Host) Close() {
 	h.stop()
+	h.queued.close()
 	h.client.CloseIdleConnections()
 }
 
@@ -289,6 +292,14 @@ func (h *Host) run(c *call, model string) error {
 	ctx, cancel := context.WithTimeout(c.r.Context(), b.Timeout)
 	defer cancel()
 	c.r = c.r.WithContext(ctx)
+	if c.r.URL.Query().Get("queueRequest") == "true" {
+		return h.queued.serve(c, b, body)
+	}
+	return h.runTask(c, b, model, body)
+}
+
+// runTask answers a request whose model and body are known.
+func (h *Host) runTask(c *call, b *backend, model string, body []byte) error {
 	switch b.Task {
 	case TaskEmbeddings:
 		return h.embed(c, b, body)
