@@ -241,6 +241,7 @@ func (h *Host) endpoints() []endpoint {
 		{http.MethodGet, "v1/models", h.openAIModels},
 		{http.MethodGet, "models/search", h.searchModels},
 		{http.MethodGet, "models/schema", h.modelSchema},
+		{http.MethodPost, "tomarkdown", h.toMarkdown},
 	}
 }
 
