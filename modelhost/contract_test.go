@@ -268,3 +268,17 @@ func TestErrorContract(t *testing.T) {
 }
 
 func first[T any](_ T, err error) error { return err }
+
+func TestWindowCountsToolDefinitions(t *testing.T) {
+	t.Parallel()
+	u := newUpstream(t)
+	u.chat = sseServer("[DONE]")
+	srv := newHost(t, u.URL, func(c *modelhost.Config) {
+		c.Engines = map[string]modelhost.Engine{modelhost.EngineLlama8B: modelhost.URLEngine(u.URL, "")}
+	})
+	body := `{"messages":[{"role":"user","content":"hi"}],"tools":[{"name":"f","description":"` + strings.Repeat("word ", 33000) + `","parameters":{"type":"object"}}]}`
+	resp, env := post(t, srv.URL+root+"run/"+chatModel, body)
+	if resp.StatusCode != 413 || env.Errors[0].Code != 7506 {
+		t.Errorf("tools of 33,000 tokens in a window of 32,000: %d %+v, want 413 and 7506", resp.StatusCode, env.Errors)
+	}
+}

@@ -251,7 +251,11 @@ func (b *backend) promptTokens(ctx context.Context, q textRequest, body string) 
 		var out struct {
 			Prompt string `json:"prompt"`
 		}
-		if err := b.call(ctx, "/apply-template", map[string]any{"messages": q.fields["messages"]}, &out); err != nil {
+		in := map[string]any{"messages": q.fields["messages"]}
+		if tools := q.fields["tools"]; tools != nil { // the template writes them into the prompt
+			in["tools"] = tools
+		}
+		if err := b.call(ctx, "/apply-template", in, &out); err != nil {
 			return 0, err
 		}
 		prompt = out.Prompt
