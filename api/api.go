@@ -37,7 +37,7 @@ const (
 // Retriever answers questions; *retrieval.Service is one. Both methods end early with their context.
 type Retriever interface {
 	Search(ctx context.Context, r retrieval.SearchRequest) (retrieval.SearchResult, error)
-	// Answer yields Sources first and Done last; an error ends it instead of Done.
+	// Answer yields Steps, Sources, the answer and Done last; an error ends it instead of Done.
 	Answer(ctx context.Context, q retrieval.Question) iter.Seq2[retrieval.Event, error]
 }
 

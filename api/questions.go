@@ -155,6 +155,20 @@ type answerInput struct {
 	Mode       store.Mode      `json:"mode"`
 	Strict     bool            `json:"strict"`
 	Extractive bool            `json:"extractive"`
+	Understand understandInput `json:"understand"`
+}
+
+// understandInput switches the steps before the search off; absent means on.
+type understandInput struct {
+	Rewrite   *bool `json:"rewrite"`
+	Spelling  *bool `json:"spelling"`
+	Decompose *bool `json:"decompose"`
+	Translate *bool `json:"translate"`
+}
+
+func (u understandInput) switches() retrieval.Understanding {
+	off := func(b *bool) bool { return b != nil && !*b }
+	return retrieval.Understanding{NoRewrite: off(u.Rewrite), NoSpelling: off(u.Spelling), NoDecompose: off(u.Decompose), NoTranslate: off(u.Translate)}
 }
 
 // turn is one earlier message.
@@ -171,7 +185,7 @@ func (in answerInput) ask(c echo.Context) (retrieval.Question, error) {
 	messages, err := conversation(in.Messages)
 	return retrieval.Question{
 		Collection: sc.collection, Question: in.Question, Messages: messages, Filter: sc.filter, Limit: sc.limit,
-		Strict: in.Strict, Mode: in.Mode, Extractive: in.Extractive,
+		Strict: in.Strict, Mode: in.Mode, Extractive: in.Extractive, Understand: in.Understand.switches(),
 	}, err
 }
 
@@ -227,7 +241,7 @@ func causeOf(ctx context.Context, err error) error {
 }
 
 func (s *Server) answerWhole(c echo.Context, q retrieval.Question) error {
-	whole := answerView{Sources: []passageView{}, Citations: []citationView{}}
+	whole := answerView{Steps: []retrieval.Step{}, Sources: []passageView{}, Citations: []citationView{}}
 	err := s.events(c, q, func(_ context.Context, events iter.Seq2[retrieval.Event, error]) error {
 		for ev, err := range events {
 			if err != nil {
@@ -296,12 +310,15 @@ func viewDone(d retrieval.Done) doneView {
 // answerView is a whole answer as one object.
 type answerView struct {
 	doneView
-	Sources   []passageView  `json:"sources"`
-	Citations []citationView `json:"citations"`
+	Steps     []retrieval.Step `json:"steps"`
+	Sources   []passageView    `json:"sources"`
+	Citations []citationView   `json:"citations"`
 }
 
 func (a *answerView) add(ev retrieval.Event) {
 	switch ev := ev.(type) {
+	case retrieval.Step:
+		a.Steps = append(a.Steps, ev)
 	case retrieval.Sources:
 		a.Sources = viewPassages(ev.Passages)
 	case retrieval.Citation:
@@ -349,6 +366,8 @@ type nativeEvents struct{}
 
 func (nativeEvents) event(e *eventStream, ev retrieval.Event) error {
 	switch ev := ev.(type) {
+	case retrieval.Step:
+		return e.send("step", ev)
 	case retrieval.Sources:
 		return e.send("sources", map[string]any{"sources": viewPassages(ev.Passages), "degraded": ev.Degraded})
 	case retrieval.Delta:

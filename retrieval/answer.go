@@ -108,7 +108,10 @@ func (a *answering) find(ctx context.Context, c store.Collection) error {
 	if a.q.Limit <= 0 {
 		a.q.Limit = defaultPassages
 	}
-	query := retrievalQuery(a.q.Question, a.q.Messages)
+	query, err := a.rewrite()
+	if err != nil {
+		return err
+	}
 	found, err := a.s.search(ctx, c, SearchRequest{Query: query, Limit: a.q.Limit, Filter: a.q.Filter, Mode: a.q.Mode})
 	if err != nil {
 		return err
@@ -382,24 +385,3 @@ func (a *answering) finish() error {
 	d.Timings.TotalMS = milliseconds(a.start)
 	return a.emit(*d)
 }
-
-// retrievalQuery completes a follow-up ("and when was it closed?") with the question before it, because alone it names
-// nothing to search for.
-func retrievalQuery(question string, history []workersai.Message) string {
-	words := tokenize(question)
-	short, pointing := len(contentOf(words)) <= 2, false
-	for _, w := range words {
-		pointing = pointing || pronouns[w.lower]
-	}
-	if !short && !pointing {
-		return question
-	}
-	for i := len(history) - 1; i >= 0; i-- {
-		if history[i].Role == "user" && len(history[i].Content) <= maxQuestionBytes {
-			return history[i].Content + "\n" + question
-		}
-	}
-	return question
-}
-
-var pronouns = set("it its he she him her his hers they them their theirs this that these those there")

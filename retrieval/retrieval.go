@@ -178,13 +178,14 @@ type Question struct {
 	Strict     bool // drop unsupported sentences
 	Mode       store.Mode
 	Extractive bool // answer with quoted sentences, without a chat model
+	Understand Understanding
 }
 
-// Event is one of the types below, in this order: Sources, then Delta and Citation mixed, then Done. A failure is the
-// sequence's error, last. A refusal is Sources, Delta (the refusal text), Done with Grounded false and a Reason.
+// Event is one of the types below, in this order: Sources, then Delta and Citation mixed, then Done; Steps may stand
+// anywhere before Done. A failure is the sequence's error, last. A refusal is Sources, Delta (the refusal text), Done with Grounded false and a Reason.
 type Event interface{ event() }
 
-// Sources comes first, before the model is called.
+// Sources comes before the model is asked for an answer.
 type Sources struct {
 	Passages []store.Passage // numbered from 1 in this order
 	Degraded bool            // found by words alone: the embedding provider is down
