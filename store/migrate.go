@@ -51,10 +51,11 @@ func migrate(ctx context.Context, conn *pgx.Conn, files fs.FS) error {
 	if err != nil {
 		return err
 	}
-	if err := compareMigrations(known, applied); err != nil {
+	missing, err := missingMigrations(known, applied)
+	if err != nil {
 		return err
 	}
-	for _, m := range known[len(applied):] {
+	for _, m := range missing {
 		if err := applyMigration(ctx, conn, m); err != nil {
 			return fmt.Errorf("apply migration %s: %w", m.name, err)
 		}
@@ -62,6 +63,7 @@ func migrate(ctx context.Context, conn *pgx.Conn, files fs.FS) error {
 	return checkPgvectorVersion(ctx, conn)
 }
 
+// readMigrations reads the files by their numbers, which need not be consecutive: a number is taken when work on it begins.
 func readMigrations(files fs.FS) ([]migration, error) {
 	names, err := fs.Glob(files, "*.sql")
 	if err != nil {
@@ -71,8 +73,8 @@ func readMigrations(files fs.FS) ([]migration, error) {
 	for i, name := range names { // Glob sorts
 		number, _, _ := strings.Cut(name, "_")
 		version, err := strconv.Atoi(number)
-		if err != nil || version != i+1 {
-			return nil, fmt.Errorf("migration %s: want a name that begins with %04d_", name, i+1)
+		if err != nil || len(number) != 4 || version < 1 || i > 0 && version == all[i-1].version {
+			return nil, fmt.Errorf("migration %s: want a name that begins with four digits of its own, like 0001_", name)
 		}
 		sql, err := fs.ReadFile(files, name)
 		if err != nil {
@@ -95,17 +97,28 @@ func appliedMigrations(ctx context.Context, conn *pgx.Conn) ([]migration, error)
 	})
 }
 
-// compareMigrations refuses a database that a newer or another program has changed.
-func compareMigrations(known, applied []migration) error {
-	for i, a := range applied {
-		if i >= len(known) {
-			return fmt.Errorf("%w: its schema has version %d, this program knows %d: start a newer footnote", ErrIncompatible, applied[len(applied)-1].version, len(known))
-		}
-		if a.version != known[i].version || a.checksum != known[i].checksum {
-			return fmt.Errorf("%w: migration %s differs from the one applied (%s): it was written by another version of footnote; use that, or an empty database", ErrIncompatible, known[i].name, a.name)
+// missingMigrations are the known ones that are not applied, in order; one may be older than others that are. It refuses a
+// database that a newer or another program has changed.
+func missingMigrations(known, applied []migration) ([]migration, error) {
+	have := make(map[int]migration, len(applied))
+	for _, a := range applied {
+		have[a.version] = a
+	}
+	var missing []migration
+	for _, k := range known {
+		a, is := have[k.version]
+		delete(have, k.version)
+		switch {
+		case !is:
+			missing = append(missing, k)
+		case a.checksum != k.checksum:
+			return nil, fmt.Errorf("%w: migration %s differs from the one applied (%s): it was written by another version of footnote; use that, or an empty database", ErrIncompatible, k.name, a.name)
 		}
 	}
-	return nil
+	for _, a := range have {
+		return nil, fmt.Errorf("%w: its schema has migration %s, which this program does not know: start a newer footnote", ErrIncompatible, a.name)
+	}
+	return missing, nil
 }
 
 func applyMigration(ctx context.Context, conn *pgx.Conn, m migration) error {
