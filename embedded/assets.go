@@ -61,6 +61,7 @@ type Progress func(name string, done, total int64)
 type Cache struct {
 	Dir      string
 	Progress Progress // may be nil
+	Offline  bool     // nothing is downloaded: what is not here is ErrUnavailable
 }
 
 func (c *Cache) progress(name string, done, total int64) {

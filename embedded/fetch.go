@@ -23,6 +23,9 @@ func (c *Cache) fetch(ctx context.Context, a asset) (string, error) {
 	if sum, err := fileSHA256(final); err == nil && sum == a.sha256 {
 		return final, nil
 	}
+	if c.Offline {
+		return "", fmt.Errorf("%w: %s is not installed", ErrUnavailable, a.file)
+	}
 	part := final + ".part"
 	err := c.download(ctx, a, part)
 	if err != nil && ctx.Err() == nil {

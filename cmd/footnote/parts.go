@@ -100,36 +100,52 @@ func askStrength(ctx context.Context, client *workersai.Client, model string, lo
 // localModels starts a model host in this process over local engines, which start when they are first needed.
 func (s *service) localModels(ctx context.Context, cfg serviceConfig) (models, error) {
 	set := cfg.settings
-	engines, err := s.localEngines(ctx, cfg)
+	local, err := s.localHost(ctx, cfg, modelhost.Config{Tokens: hostTokens(set.APIKey)})
 	if err != nil {
 		return models{}, err
 	}
-	catalogue, err := readCatalogue(set.Catalogue)
+	base, err := s.serveModels(local.host.Handler())
 	if err != nil {
 		return models{}, err
 	}
-	token := cmp.Or(set.APIKey, newToken())
-	host, err := modelhost.New(modelhost.Config{Catalogue: catalogue, Engines: engines, Tokens: hostTokens(set.APIKey),
-		Tokenizers: map[string]modelhost.Tokenizer{modelhost.EngineMiniLM: ingest.WordPiece()}, Getenv: os.Getenv, Logger: cfg.log})
-	if err != nil {
-		return models{}, err
-	}
-	s.onStop(func(context.Context) error { host.Close(); return nil })
-	base, err := s.serveModels(host.Handler())
-	if err != nil {
-		return models{}, err
-	}
-	client, err := workersai.New(workersai.Config{BaseURL: base + "/client/v4", AccountID: anyTenant, Token: token, MaxRetries: -1,
+	client, err := workersai.New(workersai.Config{BaseURL: base + "/client/v4", AccountID: anyTenant, Token: cmp.Or(set.APIKey, newToken()), MaxRetries: -1,
 		Timeout: localTimeout, HeaderTimeout: localTimeout, IdleTimeout: localTimeout})
 	if err != nil {
 		return models{}, err
 	}
-	chat := catalogueModel(catalogue, set.chatModel(), engines)
-	embed := catalogueModel(catalogue, set.embedModel(), engines)
-	return models{client: client, host: host.Handler(), pooling: embed.Pooling,
+	chat := catalogueModel(local.catalogue, set.chatModel(), local.engines)
+	embed := catalogueModel(local.catalogue, set.embedModel(), local.engines)
+	return models{client: client, host: local.host.Handler(), pooling: embed.Pooling,
 		strength:       cmp.Or(set.ChatStrength, chat.Strength, "capable"),
 		contextWindow:  cmp.Or(set.ContextWindow, chat.ContextWindow),
 		embedPerMinute: set.EmbedPerMin, chatPerMinute: set.ChatPerMin}, nil
+}
+
+// localHost is a model host of this process, and what it was made from.
+type localHost struct {
+	host      *modelhost.Host
+	catalogue modelhost.Catalogue
+	engines   map[string]modelhost.Engine
+}
+
+// localHost makes the model host; the caller serves its handler. The catalogue and the engines of hc are filled in.
+func (s *service) localHost(ctx context.Context, cfg serviceConfig, hc modelhost.Config) (localHost, error) {
+	engines, err := s.localEngines(ctx, cfg)
+	if err != nil {
+		return localHost{}, err
+	}
+	catalogue, err := readCatalogue(cfg.settings.Catalogue)
+	if err != nil {
+		return localHost{}, err
+	}
+	hc.Catalogue, hc.Engines, hc.Getenv, hc.Logger = catalogue, engines, os.Getenv, cfg.log
+	hc.Tokenizers = map[string]modelhost.Tokenizer{modelhost.EngineMiniLM: ingest.WordPiece()}
+	host, err := modelhost.New(hc)
+	if err != nil {
+		return localHost{}, err
+	}
+	s.onStop(func(context.Context) error { host.Close(); return nil })
+	return localHost{host, catalogue, engines}, nil
 }
 
 // localTimeout is for a batch of 100 texts on a slow, busy machine.
@@ -187,9 +203,6 @@ func catalogueModel(c modelhost.Catalogue, name string, engines map[string]model
 	return modelhost.Backend{}
 }
 
-// engineIdle is how long a chat engine is kept in memory without use; embedding engines are small and stay.
-const engineIdle = 15 * time.Minute
-
 // urlEngines are servers that somebody else runs.
 func urlEngines(set settings) map[string]modelhost.Engine {
 	engines := map[string]modelhost.Engine{}
@@ -199,42 +212,6 @@ func urlEngines(set settings) map[string]modelhost.Engine {
 		}
 	}
 	return engines
-}
-
-// localEngines makes the small engines; nothing runs before a model is used. With URLs or the full profile there are none
-// of ours.
-func (s *service) localEngines(ctx context.Context, cfg serviceConfig) (map[string]modelhost.Engine, error) {
-	set := cfg.settings
-	if set.Profile == "full" {
-		return urlEngines(set), nil
-	}
-	cache := cfg.cache()
-	engine, err := cache.Engine(ctx, set.LlamaServer)
-	if err != nil {
-		return nil, err
-	}
-	cfg.log.Info("text engine", "kind", engine.Kind)
-	embed, err := cache.MiniLM(ctx, engine.Quantization())
-	if err != nil {
-		return nil, err
-	}
-	chat, err := cache.SmolLM2(ctx)
-	if err != nil {
-		return nil, err
-	}
-	engines := map[string]modelhost.Engine{}
-	for name, c := range map[string]embedded.LlamaConfig{
-		modelhost.EngineMiniLM:  {Engine: engine, Model: embed.Path, Kind: embedded.Embed, Pooling: embed.Pooling, Logger: cfg.log},
-		modelhost.EngineSmolLM2: {Engine: engine, Model: chat.Path, Kind: embedded.Chat, Context: 8192, Parallel: 1, Idle: engineIdle, Logger: cfg.log},
-	} {
-		l, err := embedded.NewLlama(c)
-		if err != nil {
-			return nil, err
-		}
-		s.onStop(func(context.Context) error { return l.Close() })
-		engines[name] = l
-	}
-	return engines, nil
 }
 
 // migrateOnly opens the database, which applies the migrations, and closes it.

@@ -33,6 +33,7 @@ footnote: the exact characters of the document that support it.
   footnote load ~/docs         load a folder; load it again and only what changed is embedded
   footnote ask "How …?"        a streamed answer with footnotes
   footnote search "words"      the passages alone
+  footnote models serve        the models alone: a local Workers AI for Workers, SDKs and scripts
 
 Nothing set, everything runs on this machine: a private Postgres with pgvector and small local models. One setting
 replaces one part: DATABASE_URL the database, CLOUDFLARE_ACCOUNT_ID with CLOUDFLARE_API_TOKEN the models.
@@ -76,7 +77,7 @@ func (p *program) command() *cobra.Command {
 	f.BoolVar(&p.json, "json", false, "machine-readable output on stdout")
 
 	root.AddCommand(p.serveCommand(), p.quickstartCommand(), p.loadCommand(), p.askCommand(), p.searchCommand(),
-		p.statusCommand(), p.deleteCommand(), p.doctorCommand(), p.engineCommand(), p.migrateCommand(), p.extractCommand())
+		p.statusCommand(), p.deleteCommand(), p.doctorCommand(), p.engineCommand(), p.modelsCommand(), p.migrateCommand(), p.extractCommand())
 	return root
 }
 

@@ -24,6 +24,7 @@ type serviceConfig struct {
 	settings settings
 	log      *slog.Logger
 	progress func(name string, done, total int64) // of downloads
+	offline  bool                                 // nothing is downloaded: engines that are not here are left out
 }
 
 // service is everything that runs in one process: database, models, queue, HTTP. Its parts are stopped in the opposite
@@ -77,8 +78,11 @@ func (s *service) close(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-func (s *service) url() string {
-	addr := s.listener.Addr().(*net.TCPAddr)
+func (s *service) url() string { return listenURL(s.listener) }
+
+// listenURL is where a client on this machine reaches a listener.
+func listenURL(l net.Listener) string {
+	addr := l.Addr().(*net.TCPAddr)
 	host := addr.IP.String()
 	if addr.IP.IsUnspecified() {
 		host = "127.0.0.1"

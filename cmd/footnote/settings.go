@@ -22,6 +22,7 @@ type settings struct {
 	Addr          string // FOOTNOTE_ADDR: where serve listens
 	DataDir       string // FOOTNOTE_DATA_DIR
 	CacheDir      string // FOOTNOTE_CACHE_DIR
+	ModelsAddr    string // FOOTNOTE_MODELS_ADDR: where `models serve` listens
 	URL           string // FOOTNOTE_URL: what the client commands talk to; "" means the address, or a server of our own
 	APIKey        string // FOOTNOTE_API_KEY
 	DatabaseURL   string // DATABASE_URL; "" means the private Postgres
@@ -44,7 +45,8 @@ type settings struct {
 }
 
 const (
-	defaultAddr = "127.0.0.1:8080"
+	defaultAddr       = "127.0.0.1:8080"
+	defaultModelsAddr = "127.0.0.1:8789" // 8787 and 8788 are wrangler's own
 
 	bgeBase   = "@cf/baai/bge-base-en-v1.5"
 	llama8b   = "@cf/meta/llama-3.1-8b-instruct"
@@ -57,6 +59,7 @@ const (
 func readSettings(env func(string) string) (settings, error) {
 	s := settings{
 		Addr:         cmp.Or(env("FOOTNOTE_ADDR"), defaultAddr),
+		ModelsAddr:   cmp.Or(env("FOOTNOTE_MODELS_ADDR"), defaultModelsAddr),
 		DataDir:      cmp.Or(env("FOOTNOTE_DATA_DIR"), embedded.DefaultDataDir()),
 		CacheDir:     cmp.Or(env("FOOTNOTE_CACHE_DIR"), embedded.DefaultCacheDir()),
 		URL:          env("FOOTNOTE_URL"),
@@ -98,8 +101,10 @@ func readSettings(env func(string) string) (settings, error) {
 
 // check names the first setting that cannot work.
 func (s *settings) check() error {
-	if _, _, err := net.SplitHostPort(s.Addr); err != nil {
-		return usagef("the address %q is not host:port: %v", s.Addr, err)
+	for _, addr := range []string{s.Addr, s.ModelsAddr} {
+		if _, _, err := net.SplitHostPort(addr); err != nil {
+			return usagef("the address %q is not host:port: %v", addr, err)
+		}
 	}
 	for name, v := range map[string]string{"FOOTNOTE_URL": s.URL, "WORKERSAI_BASE_URL": s.BaseURL, "FOOTNOTE_EMBED_URL": s.EmbedURL, "FOOTNOTE_CHAT_URL": s.ChatURL} {
 		if u, err := url.Parse(v); v != "" && (err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https")) {
