@@ -38,6 +38,7 @@ type Config struct {
 	Getenv     func(string) string  // for ${NAME} in the catalogue's keys; default: nothing is looked up
 
 	Limits Limits           // requests a minute by task and account; default: none
+	Faults Faults           // injected on purpose, for tests of clients; default: none
 	Now    func() time.Time // default time.Now
 
 	MaxBody   int64         // bytes of a request; default 64 MiB
@@ -152,7 +153,7 @@ func (h *Host) Close() {
 }
 
 // Handler serves /client/v4/accounts/{account_id}/ai/….
-func (h *Host) Handler() http.Handler { return http.HandlerFunc(h.serve) }
+func (h *Host) Handler() http.Handler { return h.injectFaults(http.HandlerFunc(h.serve)) }
 
 // call is one request on its way through the host.
 type call struct {

@@ -25,6 +25,7 @@ type metrics struct {
 	tokens   *prometheus.CounterVec
 	starts   *prometheus.CounterVec
 	cold     *prometheus.HistogramVec
+	faults   *prometheus.CounterVec
 }
 
 func newMetrics() *metrics {
@@ -41,13 +42,15 @@ func newMetrics() *metrics {
 		cold: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "footnote_model_cold_start_seconds", Help: "How long requests waited for their engine to start.",
 			Buckets: []float64{.05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300}}, []string{"engine"}),
+		faults: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "footnote_model_faults_total", Help: "Faults injected on purpose, by name."}, []string{"fault"}),
 	}
 }
 
 // Collectors are the host's Prometheus metrics, to be registered once.
 func (h *Host) Collectors() []prometheus.Collector {
 	m := h.metrics
-	return []prometheus.Collector{m.requests, m.duration, m.tokens, m.starts, m.cold, queueCollector{h}}
+	return []prometheus.Collector{m.requests, m.duration, m.tokens, m.starts, m.cold, m.faults, queueCollector{h}}
 }
 
 // finished counts one request. Only names of the catalogue become labels: clients cannot make up series.
