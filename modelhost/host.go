@@ -4,13 +4,13 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
@@ -152,7 +152,7 @@ func (h *Host) Close() {
 	h.client.CloseIdleConnections()
 }
 
-// Handler serves /client/v4/accounts/{account_id}/ai/….
+// Handler serves /client/v4/accounts/{account_id}/ai/… and BindingPath.
 func (h *Host) Handler() http.Handler { return h.injectFaults(http.HandlerFunc(h.serve)) }
 
 // call is one request on its way through the host.
@@ -161,9 +161,12 @@ type call struct {
 	path    string // below /ai/, slashes unescaped
 	account string
 	model   string   // the catalogue's name, once known
+	bare    bool     // the binding's: a result without envelope, and its own error shape
 	failed  *failure // also one that a stream has told already
-	w       http.ResponseWriter
-	r       *http.Request
+
+	streamed map[string]json.RawMessage // inputs beside a body that is the stream, from the binding
+	w        http.ResponseWriter
+	r        *http.Request
 }
 
 func (h *Host) serve(w http.ResponseWriter, r *http.Request) {
@@ -184,11 +187,14 @@ func (h *Host) serve(w http.ResponseWriter, r *http.Request) {
 	c.failed = f
 	h.logFailure(c, f)
 	if f.status != statusClientGone {
-		if strings.HasPrefix(c.path, "v1/") {
+		switch {
+		case c.bare:
+			writeBindingFailure(w, f)
+		case strings.HasPrefix(c.path, "v1/"):
 			writeOpenAIFailure(w, f, c.id)
-			return
+		default:
+			writeFailure(w, f, c.id)
 		}
-		writeFailure(w, f, c.id)
 	}
 }
 
@@ -202,6 +208,9 @@ func (h *Host) logFailure(c *call, f *failure) {
 
 // route authenticates and calls the endpoint.
 func (h *Host) route(c *call) error {
+	if c.r.URL.Path == BindingPath {
+		return h.binding(c)
+	}
 	rest, ok := strings.CutPrefix(c.r.URL.Path, "/client/v4/accounts/")
 	account, path, found := strings.Cut(rest, "/ai/")
 	if !ok || !found || account == "" || strings.Contains(account, "/") {
@@ -211,9 +220,8 @@ func (h *Host) route(c *call) error {
 	if err := h.authenticate(c.r); err != nil {
 		return err
 	}
-	if len(h.cfg.Accounts) > 0 && !slices.Contains(h.cfg.Accounts, account) {
-		return &failure{status: http.StatusNotFound, code: workersai.CodeEdgeInvalidObject,
-			message: "Could not route to " + c.r.URL.Path + ", perhaps your object identifier is invalid? This host does not serve account " + account}
+	if err := h.checkAccount(c); err != nil {
+		return err
 	}
 	if model, ok := strings.CutPrefix(path, "run/"); ok && model != "" {
 		return h.run(c, model)
@@ -243,6 +251,7 @@ func (h *Host) endpoints() []endpoint {
 		{http.MethodGet, "models/search", h.searchModels},
 		{http.MethodGet, "models/schema", h.modelSchema},
 		{http.MethodPost, "tomarkdown", h.toMarkdown},
+		{http.MethodGet, "tomarkdown/supported", h.markdownFormats},
 	}
 }
 
@@ -252,8 +261,14 @@ func (h *Host) authenticate(r *http.Request) error {
 	if token = strings.TrimSpace(token); !strings.EqualFold(scheme, "Bearer") || token == "" {
 		return unauthorized("Authentication error: send the header Authorization: Bearer <token>")
 	}
+	return h.checkToken(r, token, "the token is not one of this model host's")
+}
+
+// checkToken compares with the configured tokens; remedy is for who has none of them. Without tokens, requests from this
+// machine that name it locally are served: a web page cannot reach the host by a name of its own.
+func (h *Host) checkToken(r *http.Request, token, remedy string) error {
 	if len(h.tokens) == 0 {
-		if !fromLoopback(r) {
+		if !fromLoopback(r) || !localName(r.Host) {
 			return unauthorized("Authentication error: this model host has no tokens configured and serves its own machine only")
 		}
 		return nil
@@ -263,9 +278,18 @@ func (h *Host) authenticate(r *http.Request) error {
 		match |= subtle.ConstantTimeCompare(sum[:], t[:])
 	}
 	if match == 0 {
-		return unauthorized("Authentication error: the token is not one of this model host's")
+		return unauthorized("Authentication error: " + remedy)
 	}
 	return nil
+}
+
+// localName tells whether the request was sent to localhost or an address, not to a name that anybody can define.
+func localName(host string) bool {
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	host = strings.Trim(host, "[]")
+	return host == "localhost" || strings.HasSuffix(host, ".localhost") || net.ParseIP(host) != nil
 }
 
 func fromLoopback(r *http.Request) bool {
@@ -355,6 +379,10 @@ func (h *Host) readBody(c *call) ([]byte, error) {
 
 // answer writes a result in the envelope.
 func answer(c *call, result any, messages ...workersai.Notice) {
+	if c.bare {
+		writeJSON(c.w, http.StatusOK, result)
+		return
+	}
 	env := workersai.Success(result)
 	env.Messages = append(env.Messages, messages...)
 	writeJSON(c.w, http.StatusOK, env)

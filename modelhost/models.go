@@ -14,6 +14,7 @@ const maxPerPage = 100 // models a page of the search
 
 type listedModel struct {
 	ID          string          `json:"id"`
+	Source      int             `json:"source"`
 	Name        string          `json:"name"`
 	Description string          `json:"description"`
 	Task        listedTask      `json:"task"`
@@ -22,8 +23,9 @@ type listedModel struct {
 }
 
 type listedTask struct {
-	ID   string `json:"id"`
-	Name string `json:"name"`
+	ID          string `json:"id"`
+	Name        string `json:"name"`
+	Description string `json:"description"`
 }
 
 type modelProperty struct {
@@ -65,8 +67,8 @@ func number(text string, otherwise int) int {
 // listed names the properties as Cloudflare does, and ours: served, served_by, strength, setup.
 func (h *Host) listed(m Model) listedModel {
 	out := listedModel{
-		ID: uuid.NewSHA1(uuid.NameSpaceURL, []byte(m.Name)).String(), Name: m.Name, Description: m.Description,
-		Task: listedTask{uuid.NewSHA1(uuid.NameSpaceURL, []byte(m.Task)).String(), taskNames[m.Task]}, Tags: []string{}, Properties: []modelProperty{},
+		ID: uuid.NewSHA1(uuid.NameSpaceURL, []byte(m.Name)).String(), Source: 1, Name: m.Name, Description: m.Description,
+		Task: listedTask{ID: uuid.NewSHA1(uuid.NameSpaceURL, []byte(m.Task)).String(), Name: taskNames[m.Task]}, Tags: []string{}, Properties: []modelProperty{},
 	}
 	add := func(id, value string) {
 		if value != "" && value != "0" {

@@ -11,12 +11,14 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/google/uuid"
 	"golang.org/x/net/html"
 	"golang.org/x/net/html/atom"
 )
 
 // convertedFile is one entry of the answer of /ai/tomarkdown.
 type convertedFile struct {
+	ID       string `json:"id"`
 	Name     string `json:"name"`
 	MimeType string `json:"mimeType"`
 	Format   string `json:"format"` // markdown or error
@@ -66,7 +68,7 @@ func convert(name, contentType string, data []byte) convertedFile {
 	if kind == "" || kind == "application/octet-stream" {
 		kind, _, _ = mime.ParseMediaType(typeOf(name))
 	}
-	out := convertedFile{Name: name, MimeType: kind, Format: "markdown"}
+	out := convertedFile{ID: uuid.NewString(), Name: name, MimeType: kind, Format: "markdown"}
 	text, why := markdownOf(kind, data)
 	if why != "" {
 		out.Format, out.Error = "error", why
@@ -76,20 +78,18 @@ func convert(name, contentType string, data []byte) convertedFile {
 	return out
 }
 
-// typeOf knows the types we convert by itself: a machine's table of types may lack them.
+// extensions are the files that are converted, whatever a machine's table of types knows.
+var extensions = map[string]string{
+	".html": "text/html", ".htm": "text/html", ".xhtml": "application/xhtml+xml", ".csv": "text/csv",
+	".md": "text/markdown", ".markdown": "text/markdown", ".txt": "text/plain", ".text": "text/plain", ".log": "text/plain",
+}
+
 func typeOf(name string) string {
-	switch ext := strings.ToLower(path.Ext(name)); ext {
-	case ".html", ".htm", ".xhtml":
-		return "text/html"
-	case ".csv":
-		return "text/csv"
-	case ".md", ".markdown":
-		return "text/markdown"
-	case ".txt", ".text", ".log":
-		return "text/plain"
-	default:
-		return mime.TypeByExtension(ext)
+	ext := strings.ToLower(path.Ext(name))
+	if kind := extensions[ext]; kind != "" {
+		return kind
 	}
+	return mime.TypeByExtension(ext)
 }
 
 // markdownOf returns the text, or why there is none.
