@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"gopkg.in/yaml.v3"
@@ -35,6 +36,16 @@ var taskNames = map[string]string{
 	TaskImage:          "Text-to-Image",
 }
 
+// taskKinds are the protocols that engines of a task speak, the default first.
+var taskKinds = map[string][]string{
+	TaskTextGeneration: {"llama", "openai"},
+	TaskEmbeddings:     {"llama", "openai"},
+	TaskReranking:      {"llama", "openai"},
+	TaskTranslation:    {"libretranslate", "apertium"},
+	TaskSpeech:         {"openai"},
+	TaskImage:          {"openai", "sdapi"},
+}
+
 // Names of the engines that the default catalogue refers to: the keys of Config.Engines.
 const (
 	EngineMiniLM      = "all-minilm-l6-v2"
@@ -45,6 +56,18 @@ const (
 	EngineBGEM3       = "bge-m3"
 	EngineBGEReranker = "bge-reranker-base"
 	EngineLlama8B     = "llama-3.1-8b-instruct"
+
+	EngineTranslateURL = "translate-url" // a LibreTranslate-compatible server
+	EngineApertiumURL  = "apertium-url"  // Apertium's HTTP service
+	EngineM2M100       = "m2m100"        // CTranslate2 with m2m100 weights
+	EngineApertium     = "apertium"      // the installed Apertium
+	EngineSpeechURL    = "speech-url"    // an OpenAI-compatible transcription server
+	EngineWhisper      = "whisper"       // CTranslate2 with the whisper weights that the user gave
+	EngineWhisperTiny  = "whisper-tiny-en"
+	EngineRerankURL    = "rerank-url"    // a server with llama.cpp's rerank route
+	EngineImageURL     = "image-url"     // an OpenAI-compatible images server
+	EngineSDURL        = "sd-url"        // stable-diffusion.cpp's server, or another with /sdapi/v1
+	EngineTinyDiffuser = "tiny-diffuser" // ours, drawing simple shapes
 )
 
 // Catalogue maps model names to engines. The file catalogue.yaml is the default and documents every field.
@@ -68,7 +91,7 @@ type Backend struct {
 	URL    string `yaml:"url"`    // or the root of a server that speaks Kind's protocol, without /v1
 	Key    string `yaml:"key"`    // bearer token for URL; ${NAME} is looked up with Config.Getenv
 	Model  string `yaml:"model"`  // what the engine calls the model; default: the name of Engine or of the model
-	Kind   string `yaml:"kind"`   // llama (default for engines) or openai (default for URLs)
+	Kind   string `yaml:"kind"`   // the protocol: see taskKinds
 
 	StandIn       string        `yaml:"stand_in"`       // the weights' name where they are not the named model's
 	Dimensions    int           `yaml:"dimensions"`     // of the vectors; 0 is not checked
@@ -152,7 +175,7 @@ func (c Catalogue) validate() error {
 			seen[name] = true
 		}
 		for i, b := range m.Backends {
-			if err := b.validate(); err != nil {
+			if err := b.validate(m.Task); err != nil {
 				return fmt.Errorf("catalogue: model %s, backend %d: %w", m.Name, i, err)
 			}
 		}
@@ -160,14 +183,14 @@ func (c Catalogue) validate() error {
 	return nil
 }
 
-func (b Backend) validate() error {
+func (b Backend) validate(task string) error {
 	switch {
 	case (b.Engine == "") == (b.URL == ""):
 		return errors.New("give engine or url, not both")
 	case b.Pooling != "" && b.Pooling != "mean" && b.Pooling != "cls":
 		return fmt.Errorf("pooling %q is neither mean nor cls", b.Pooling)
-	case !slices.Contains([]string{"", "llama", "openai"}, b.Kind):
-		return fmt.Errorf("kind %q is neither llama nor openai", b.Kind)
+	case b.Kind != "" && !slices.Contains(taskKinds[task], b.Kind):
+		return fmt.Errorf("kind %q: %s is served by %s", b.Kind, task, strings.Join(taskKinds[task], " or "))
 	case !slices.Contains([]string{"", "small", "capable"}, b.Strength):
 		return fmt.Errorf("strength %q is neither small nor capable", b.Strength)
 	case !slices.Contains([]string{"", "native", "grammar"}, b.Tools):
@@ -187,8 +210,8 @@ func (b Backend) withDefaults(m Model, getenv func(string) string) Backend {
 		b.Model = m.Name
 	}
 	if b.Kind == "" {
-		b.Kind = "llama"
-		if b.URL != "" {
+		b.Kind = taskKinds[m.Task][0]
+		if b.URL != "" && b.Kind == "llama" {
 			b.Kind = "openai"
 		}
 	}

@@ -2,6 +2,7 @@ package modelhost
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -176,8 +177,13 @@ func (b *backend) call(ctx context.Context, path string, in, out any) error {
 	if err != nil {
 		return fmt.Errorf("encode for the engine of %s: %w", b.Name, err)
 	}
+	return b.exchange(ctx, request{path: path, body: body}, out)
+}
+
+// exchange sends a request of any content type and decodes the whole reply.
+func (b *backend) exchange(ctx context.Context, q request, out any) error {
 	for attempt := 0; ; attempt++ {
-		r, err := b.do(ctx, request{path: path, body: body})
+		r, err := b.do(ctx, q)
 		if err != nil {
 			return err
 		}
@@ -214,14 +220,17 @@ func parseEngineError(text []byte) engineError {
 		Error     json.RawMessage `json:"error"`
 		ErrorType string          `json:"error_type"`
 		Message   string          `json:"message"`
+		Why       string          `json:"explanation"` // Apertium: message is the status's name
+		Detail    json.RawMessage `json:"detail"`      // FastAPI: a string, or a list of what is wrong
 	}
 	e := engineError{}
 	if json.Unmarshal(text, &w) == nil {
 		if json.Unmarshal(w.Error, &e) != nil {
 			_ = json.Unmarshal(w.Error, &e.Message) // TEI and Ollama: a string; else the fallback below
 		}
-		if e.Message == "" {
-			e.Message = w.Message
+		e.Message = cmp.Or(e.Message, w.Why, w.Message)
+		if e.Message == "" && len(w.Detail) > 0 && json.Unmarshal(w.Detail, &e.Message) != nil {
+			e.Message = string(w.Detail[:min(len(w.Detail), 500)])
 		}
 		if e.Type == "" {
 			e.Type = w.ErrorType

@@ -333,6 +333,8 @@ func (h *Host) runTask(c *call, b *backend, model string, body []byte) error {
 		return h.generate(c, b, body)
 	case TaskReranking:
 		return h.rerank(c, b, body)
+	case TaskTranslation:
+		return h.translate(c, b, body)
 	}
 	return unknownModel(model, taskNames[b.Task]+" is not served by this version of the model host")
 }

@@ -38,6 +38,7 @@ func engineParts() []enginePart {
 	return []enginePart{
 		{name: modelhost.EngineMiniLM, what: "all-MiniLM-L6-v2", make: makeMiniLM},
 		{name: modelhost.EngineSmolLM2, what: "SmolLM2-135M-Instruct", make: makeSmolLM2},
+		{name: modelhost.EngineApertium, what: "Apertium, English and Spanish", optional: true, make: makeApertium},
 	}
 }
 
@@ -64,6 +65,14 @@ func makeSmolLM2(ctx context.Context, cfg serviceConfig, cache *embedded.Cache) 
 		return nil, err
 	}
 	return newLlama(embedded.LlamaConfig{Engine: engine, Model: w.Path, Kind: embedded.Chat, Context: 8192, Parallel: 1, Idle: engineIdle, Logger: cfg.log})
+}
+
+func makeApertium(ctx context.Context, _ serviceConfig, cache *embedded.Cache) (localEngine, error) {
+	files, err := cache.Apertium(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return embedded.NewApertium(files)
 }
 
 // newLlama keeps a nil *embedded.Llama from becoming an engine.
