@@ -155,6 +155,7 @@ type answerInput struct {
 	Mode       store.Mode      `json:"mode"`
 	Strict     bool            `json:"strict"`
 	Extractive bool            `json:"extractive"`
+	Agentic    bool            `json:"agentic"`
 	Understand understandInput `json:"understand"`
 }
 
@@ -185,7 +186,7 @@ func (in answerInput) ask(c echo.Context) (retrieval.Question, error) {
 	messages, err := conversation(in.Messages)
 	return retrieval.Question{
 		Collection: sc.collection, Question: in.Question, Messages: messages, Filter: sc.filter, Limit: sc.limit,
-		Strict: in.Strict, Mode: in.Mode, Extractive: in.Extractive, Understand: in.Understand.switches(),
+		Strict: in.Strict, Mode: in.Mode, Extractive: in.Extractive, Agentic: in.Agentic, Understand: in.Understand.switches(),
 	}, err
 }
 

@@ -49,6 +49,10 @@ type answering struct {
 	start time.Time
 	yield func(Event, error) bool
 
+	query      string          // what was searched for
+	hits       []store.Passage // as the search found them
+	researched Usage           // tokens that the model's own search took
+
 	passages  []store.Passage
 	checker   *Checker
 	marks     markFilter
@@ -84,6 +88,11 @@ func (a *answering) run(ctx context.Context) error {
 	if err := a.find(ctx, collection); err != nil {
 		return err
 	}
+	if a.q.Agentic {
+		if err := a.research(ctx, collection); err != nil {
+			return err
+		}
+	}
 	if err := a.emit(Sources{Passages: a.passages, Degraded: a.done.Degraded}); err != nil {
 		return err
 	}
@@ -118,15 +127,22 @@ func (a *answering) find(ctx context.Context, c store.Collection) error {
 	}
 	a.done.Timings.SearchMS = milliseconds(a.start)
 	a.done.Degraded, a.done.Threshold = found.Degraded, a.s.cfg.Threshold
-	a.done.Evidence, a.done.Best = evidenceOf(query, found.Passages)
-	switch {
-	case len(found.Passages) == 0 && c.Chunks == 0:
-		a.done.Reason = ReasonEmptyCollection
-	case a.done.Evidence < a.s.cfg.Threshold || len(found.Passages) == 0:
-		a.done.Reason = ReasonNoEvidence
-	}
+	a.query, a.hits = query, found.Passages
+	a.weigh(found.Passages, c)
 	a.passages, err = a.s.merge(ctx, found.Passages)
 	return err
+}
+
+// weigh decides by the evidence whether the passages are worth a model's call.
+func (a *answering) weigh(passages []store.Passage, c store.Collection) {
+	a.done.Evidence, a.done.Best = evidenceOf(a.query, passages)
+	a.done.Reason = ""
+	switch {
+	case len(passages) == 0 && c.Chunks == 0:
+		a.done.Reason = ReasonEmptyCollection
+	case a.done.Evidence < a.s.cfg.Threshold || len(passages) == 0:
+		a.done.Reason = ReasonNoEvidence
+	}
 }
 
 func (a *answering) refuse() error {
@@ -382,6 +398,8 @@ func (a *answering) finish() error {
 	d.Answer = a.shown.String()
 	d.Grounded = a.claims > 0 && a.refuted == 0 && (d.Reason == "" || d.Reason == ReasonModelless)
 	d.Cut = d.Usage.CompletionTokens >= a.s.cfg.MaxTokens
+	d.Usage.PromptTokens += a.researched.PromptTokens
+	d.Usage.CompletionTokens += a.researched.CompletionTokens
 	d.Timings.TotalMS = milliseconds(a.start)
 	return a.emit(*d)
 }

@@ -56,6 +56,7 @@ const (
 type Service struct {
 	cfg         Config
 	store       library
+	shelf       shelf
 	models      models
 	embedBudget budget
 	chatBudget  budget
@@ -90,7 +91,7 @@ func New(cfg Config) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Service{cfg: cfg, store: cfg.Store, models: cfg.Models, vectors: newVectorCache(),
+	return &Service{cfg: cfg, store: cfg.Store, shelf: cfg.Store, models: cfg.Models, vectors: newVectorCache(),
 		embedBudget: cfg.Store.Budget(store.BudgetConfig{Provider: cfg.Provider, Kind: "embed", PerMinute: cfg.EmbedPerMinute}),
 		chatBudget:  cfg.Store.Budget(store.BudgetConfig{Provider: cfg.Provider, Kind: "chat", PerMinute: cfg.ChatPerMinute}),
 	}, nil
@@ -178,6 +179,7 @@ type Question struct {
 	Strict     bool // drop unsupported sentences
 	Mode       store.Mode
 	Extractive bool // answer with quoted sentences, without a chat model
+	Agentic    bool // the model may search again and read on, a few times, before it answers; each call is a Step
 	Understand Understanding
 }
 

@@ -1,6 +1,7 @@
 package retrieval
 
 import (
+	"encoding/json"
 	"time"
 
 	"github.com/footnote-rag/footnote/workersai"
@@ -23,6 +24,11 @@ type Step struct {
 	Parts []string `json:"parts,omitempty"` // where To is several
 	Note  string   `json:"note,omitempty"`  // what else is to be known, such as why it failed
 	MS    float64  `json:"ms"`
+
+	// Of StepTool: what the model called, and what was found.
+	Tool      string          `json:"tool,omitempty"`
+	Arguments json.RawMessage `json:"arguments,omitempty"`
+	Found     []FoundPassage  `json:"found,omitempty"`
 }
 
 func (Step) event() {}

@@ -19,6 +19,7 @@ type question struct {
 	Filter     json.RawMessage `json:"filter,omitempty"`
 	Limit      int             `json:"limit,omitempty"`
 	Strict     bool            `json:"strict,omitempty"`
+	Agentic    bool            `json:"agentic,omitempty"`
 }
 
 func (p *program) askCommand() *cobra.Command {
@@ -53,6 +54,7 @@ model is called; the exit code is 0 all the same. With --json the server's event
 	f.StringVar(&filter, "filter", "", `only documents whose metadata match, e.g. '{"team":{"$eq":"x"}}'`)
 	f.IntVar(&q.Limit, "limit", 0, "passages given to the model (default: the server's)")
 	f.BoolVar(&q.Strict, "strict", false, "drop sentences that the documents do not support")
+	f.BoolVar(&q.Agentic, "agentic", false, "let the model search again and read on before it answers; its calls are shown")
 	return cmd
 }
 
@@ -119,7 +121,7 @@ func (p *program) ask(ctx context.Context, c *client, q question) error {
 	if p.json {
 		return p.askJSON(ctx, c, q)
 	}
-	a, err := streamAnswer(ctx, c, q, func(text string) { fmt.Fprint(p.stdout, text) })
+	a, err := streamAnswer(ctx, c, q, func(text string) { fmt.Fprint(p.stdout, text) }, p.showStep)
 	if a.Text != "" && !strings.HasSuffix(a.Text, "\n") {
 		fmt.Fprintln(p.stdout)
 	}
@@ -148,12 +150,36 @@ func (p *program) askJSON(ctx context.Context, c *client, q question) error {
 	return nil
 }
 
-// streamAnswer collects an answer, handing on its text as it arrives.
-func streamAnswer(ctx context.Context, c *client, q question, onText func(string)) (answer, error) {
+// step is the data of the event "step".
+type step struct {
+	Tool      string          `json:"tool"`
+	Arguments json.RawMessage `json:"arguments"`
+	Note      string          `json:"note"`
+	Found     []struct {
+		URI string `json:"uri"`
+	} `json:"found"`
+}
+
+// showStep tells on stderr what the model looked up.
+func (p *program) showStep(s step) {
+	if s.Tool != "" {
+		p.errorf("%s %s: %d passages %s", s.Tool, clip(oneLine(string(s.Arguments)), 120), len(s.Found), s.Note)
+	}
+}
+
+// streamAnswer collects an answer, handing on its text and steps as they arrive.
+func streamAnswer(ctx context.Context, c *client, q question, onText func(string), onStep func(step)) (answer, error) {
 	var a answer
 	for ev, err := range c.stream(ctx, "/v1/answer", q) {
 		if err != nil {
 			return a, err
+		}
+		if ev.Name == "step" {
+			var s step
+			if json.Unmarshal(ev.Data, &s) == nil { // a step is shown, never needed
+				onStep(s)
+			}
+			continue
 		}
 		if err := a.add(ev, onText); err != nil {
 			return a, err
