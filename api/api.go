@@ -57,6 +57,7 @@ type Config struct {
 	MaxStream        time.Duration // total time of one answer; default 10 min
 	Heartbeat        time.Duration // between comments on a silent stream; default 10 s, below the 15 s that proxies allow
 	WriteTimeout     time.Duration // for one write to a client that does not read; default 10 s
+	ResumeGrace      time.Duration // an answer that is kept goes on this long without a reader; default 30 s
 	DrainTimeout     time.Duration // how long Shutdown lets streams finish; default 15 s
 
 	Logger *slog.Logger // default slog.Default()
@@ -72,6 +73,7 @@ type Server struct {
 	buffers *semaphore.Weighted // bytes of documents being received
 	slots   *semaphore.Weighted // questions in flight
 	replays *replays
+	live    liveAnswers // in the making, apart from any connection
 }
 
 // New checks the config, fills its defaults and builds the routes.
@@ -86,6 +88,7 @@ func New(cfg Config) (*Server, error) {
 		buffers: semaphore.NewWeighted(cfg.MaxBufferedBytes),
 		slots:   semaphore.NewWeighted(int64(cfg.MaxQuestions)),
 		replays: newReplays(time.Now),
+		live:    liveAnswers{byID: map[string]*liveAnswer{}},
 	}
 	s.metrics = newMetrics(cfg.Ingest, &s.streams)
 	s.echo = echo.New()
@@ -103,6 +106,7 @@ func (c *Config) fill() {
 	setDefault(&c.MaxStream, 10*time.Minute)
 	setDefault(&c.Heartbeat, 10*time.Second)
 	setDefault(&c.WriteTimeout, 10*time.Second)
+	setDefault(&c.ResumeGrace, 30*time.Second)
 	setDefault(&c.DrainTimeout, 15*time.Second)
 	if c.Logger == nil {
 		c.Logger = slog.Default()
@@ -143,6 +147,12 @@ func (s *Server) route() {
 
 	e.POST("/v1/search", s.search)
 	e.POST("/v1/answer", s.answer)
+	e.GET("/v1/answers/:id", s.storedAnswer)
+	e.GET("/v1/answers/:id/events", s.answerEvents)
+	e.POST("/v1/threads", s.createThread)
+	e.GET("/v1/threads", s.listThreads)
+	e.GET("/v1/threads/:id", s.thread)
+	e.DELETE("/v1/threads/:id", s.deleteThread)
 	e.POST("/v1/chat/completions", s.chatCompletions)
 	e.GET("/v1/models", s.models)
 

@@ -48,6 +48,14 @@ var (
 	errStreamTooLong  = &problem{status: 504, Code: "answer_timeout", Message: "the answer took longer than this server allows: ask for less, or use a faster model"}
 	errKeyReused      = &problem{status: 422, Code: "idempotency_key_reused", Message: "this Idempotency-Key was used with another request: use a fresh key for a different document"}
 	errNoDocument     = &problem{status: 404, Code: "document_not_found", Message: "there is no document with this id: list them with GET /v1/documents"}
+	errNoThread       = &problem{status: 404, Code: "thread_not_found", Message: "there is no conversation with this id: list them with GET /v1/threads"}
+	errNoAnswer       = &problem{status: 404, Code: "answer_not_found", Message: "no answer with this id is kept: answers in threads are kept with them, resumable ones for a day"}
+	errNoEvent        = &problem{status: 400, Code: "invalid_request", Message: "Last-Event-ID names an event that this answer does not have: leave it out to read from the beginning"}
+	errOtherQuestion  = &problem{status: 409, Code: "other_question", Message: "Last-Event-ID names an answer to another question: leave it out to ask anew"}
+	errAnswerRunning  = &problem{status: 409, Code: "answer_running", Message: "another server is making this answer: read it there, or come again when it is done", retryAfter: 2 * time.Second}
+	errAnswerLost     = &problem{status: 410, Code: "answer_lost", Message: "the server that made this answer stopped before its end: ask again"}
+	errAbandoned      = &problem{status: statusClientGone, Code: "client_gone", Message: "nobody read this answer any more, so it was not finished: ask again"}
+	errAnswerTooLarge = &problem{status: 500, Code: "answer_too_large", Message: "the answer has more events than this server keeps: ask for fewer passages"}
 	errNoCollection   = &problem{status: 404, Code: "collection_not_found", Message: "there is no collection of this name: create it with POST /v1/collections, or put a document into it"}
 )
 

@@ -40,7 +40,7 @@ func NewHTTPServer(addr string, handler http.Handler) *http.Server {
 }
 
 // Shutdown stops hs gracefully: readiness turns 503 at once, no connection is accepted any more, plain requests finish,
-// streams may finish for DrainTimeout and are then ended with the error event server_stopping. When ctx ends first,
+// streams, and answers that go on without a client, may finish for DrainTimeout and are then ended with the error event server_stopping. When ctx ends first,
 // everything left is cut.
 func (s *Server) Shutdown(ctx context.Context, hs *http.Server) error {
 	s.Drain()
@@ -48,13 +48,13 @@ func (s *Server) Shutdown(ctx context.Context, hs *http.Server) error {
 	defer timer.Stop()
 	stop := context.AfterFunc(ctx, s.streams.cut)
 	defer stop()
-	err := hs.Shutdown(ctx)
+	err := errors.Join(hs.Shutdown(ctx), s.live.idle(ctx))
 	if err == nil {
 		return nil
 	}
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), cutGrace)
 	defer cancel()
-	if hs.Shutdown(last) == nil {
+	if hs.Shutdown(last) == nil && s.live.idle(last) == nil {
 		return nil
 	}
 	return errors.Join(err, hs.Close())

@@ -40,6 +40,7 @@ type world struct {
 	models  *workersaitest.Server
 	store   *store.Store
 	api     *api.Server
+	cfg     api.Config
 	server  *http.Server
 	log     *logBuffer
 	client  *http.Client
@@ -75,11 +76,24 @@ func setup(t *testing.T, opts ...option) *world {
 			t.Fatal(err)
 		}
 	}
+	w.cfg = cfg
 	if w.api, err = api.New(cfg); err != nil {
 		t.Fatal(err)
 	}
 	w.listen()
 	return w
+}
+
+// another server on the same database.
+func (w *world) another() *world {
+	w.Helper()
+	other := &world{T: w.T, store: w.store, models: w.models, log: w.log, cfg: w.cfg, headers: http.Header{}}
+	var err error
+	if other.api, err = api.New(w.cfg); err != nil {
+		w.Fatal(err)
+	}
+	other.listen()
+	return other
 }
 
 func stop(t *testing.T, f func(context.Context) error) {

@@ -148,6 +148,17 @@ func TestRepliesMatchTheDescription(t *testing.T) {
 	w.post("/v1/search", `{"query":"visa for Japan"}`)
 	w.post("/v1/answer", `{"question":"How long does a visa for Japan take?"}`)
 	w.post("/v1/answer", `{"question":""}`)
+	var kept struct{ ID, Thread string }
+	w.into(w.post("/v1/answer", `{"question":"How long does a visa for Japan take?","thread":"new"}`), 200, &kept)
+	w.into(w.post("/v1/answer", `{"question":"And for how long are receipts kept?","previous_id":"`+kept.ID+`"}`), 200, nil)
+	w.into(w.get("/v1/answers/"+kept.ID), 200, nil)
+	w.get("/v1/answers/" + kept.ID + "/events")
+	w.get("/v1/answers/none/events")
+	w.into(w.post("/v1/threads", `{"title":"Travel"}`), 201, nil)
+	w.into(w.get("/v1/threads?limit=1"), 200, nil)
+	w.into(w.get("/v1/threads/"+kept.Thread), 200, nil)
+	w.into(w.send("DELETE", "/v1/threads/"+kept.Thread, "", nil), 204, nil)
+	w.send("DELETE", "/v1/threads/"+kept.Thread, "", nil)
 	w.post("/v1/chat/completions", `{"model":"footnote","messages":[{"role":"user","content":"How long does a visa take?"}]}`)
 	for _, path := range []string{"/v1/models", "/livez", "/readyz", "/metrics", "/openapi.yaml", "/", "/assets/app.css"} {
 		w.into(w.get(path), 200, nil)

@@ -157,6 +157,9 @@ type answerInput struct {
 	Extractive bool            `json:"extractive"`
 	Agentic    bool            `json:"agentic"`
 	Understand understandInput `json:"understand"`
+	Thread     string          `json:"thread"`      // "new" or an id: the conversation to go on with
+	PreviousID string          `json:"previous_id"` // the answer to go on from
+	Resumable  bool            `json:"resumable"`
 }
 
 // understandInput switches the steps before the search off; absent means on.
@@ -210,11 +213,23 @@ func (s *Server) answer(c echo.Context) error {
 	if err := decode(c, &in); err != nil {
 		return err
 	}
+	if id, n, ok := lastEventID(c.Request().Header.Get(lastEventIDHeader)); ok && id != "" {
+		return s.resume(c, id, n, in.Question) // the same request again, by a client that lost its connection
+	}
+	k, err := s.keep(c, &in)
+	if err != nil {
+		return err
+	}
 	q, err := in.ask(c)
 	if err != nil {
 		return err
 	}
-	if strings.Contains(c.Request().Header.Get("Accept"), sseType) {
+	q.Messages = append(k.messages, q.Messages...)
+	streamed := strings.Contains(c.Request().Header.Get("Accept"), sseType)
+	switch {
+	case k.kept:
+		return s.answerKept(c, q, k, streamed)
+	case streamed:
 		return s.stream(c, q, nativeEvents{})
 	}
 	return s.answerWhole(c, q)
@@ -366,19 +381,27 @@ func (s *Server) stream(c echo.Context, q retrieval.Question, d dialect) error {
 type nativeEvents struct{}
 
 func (nativeEvents) event(e *eventStream, ev retrieval.Event) error {
-	switch ev := ev.(type) {
-	case retrieval.Step:
-		return e.send("step", ev)
-	case retrieval.Sources:
-		return e.send("sources", map[string]any{"sources": viewPassages(ev.Passages), "degraded": ev.Degraded})
-	case retrieval.Delta:
-		return e.send("delta", ev)
-	case retrieval.Citation:
-		return e.send("citation", viewCitation(ev))
-	case retrieval.Done:
-		return e.send("done", viewDone(ev))
+	if name, v := nativeEvent(ev); name != "" {
+		return e.send(name, v)
 	}
 	return nil
+}
+
+// nativeEvent is an event's name and data; "" for one that has none.
+func nativeEvent(ev retrieval.Event) (name string, data any) {
+	switch ev := ev.(type) {
+	case retrieval.Step:
+		return "step", ev
+	case retrieval.Sources:
+		return "sources", map[string]any{"sources": viewPassages(ev.Passages), "degraded": ev.Degraded}
+	case retrieval.Delta:
+		return "delta", ev
+	case retrieval.Citation:
+		return "citation", viewCitation(ev)
+	case retrieval.Done:
+		return "done", viewDone(ev)
+	}
+	return "", nil
 }
 
 func (nativeEvents) fail(e *eventStream, p *problem) error { return e.send("error", errorBody{p}) }

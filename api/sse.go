@@ -123,6 +123,24 @@ func (e *eventStream) send(event string, v any) error {
 	return e.write(e.buf.Bytes())
 }
 
+// sendRecord writes one event that was encoded before, with its id.
+func (e *eventStream) sendRecord(id string, r record) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.buf.Reset()
+	for _, part := range []string{"id: ", id, "\nevent: ", r.Event, "\ndata: ", string(r.Data), "\n\n"} {
+		e.buf.WriteString(part)
+	}
+	return e.write(e.buf.Bytes())
+}
+
+// open begins the reply before there is an event.
+func (e *eventStream) open() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.write([]byte(": open\n\n"))
+}
+
 // sendRaw writes one data line that is not JSON.
 func (e *eventStream) sendRaw(data string) error {
 	e.mu.Lock()

@@ -132,6 +132,9 @@ func (cfg Config) withDefaults() (Config, error) {
 	return cfg, nil
 }
 
+// CheckQuestion says what Answer would refuse, ErrInvalidQuestion, before it is asked.
+func CheckQuestion(q string) error { return checkQuestion(q) }
+
 // checkQuestion refuses what no part behind could handle.
 func checkQuestion(q string) error {
 	switch {
