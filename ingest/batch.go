@@ -344,7 +344,7 @@ func (g *gate) shut(ctx context.Context, err error, budget *store.Budget, log *s
 	}
 	g.mu.Unlock()
 	if first {
-		log.Warn("the embedding provider cannot serve, documents wait", "for", d.Round(time.Millisecond), "error", err)
+		log.Warn("the model provider cannot serve, documents wait", "for", d.Round(time.Millisecond), "error", err)
 	}
 	if api != nil && api.RetryAfter > 0 {
 		if err := budget.Pause(ctx, until); err != nil {

@@ -10,7 +10,8 @@ const (
 
 // ShortenPauses makes the service look after the provider every d when it does not say how long to wait. Call it before Start.
 func (s *Service) ShortenPauses(d time.Duration) {
-	s.batches.gate.pauses = pauses{first: d, longest: d, mend: d, quota: d}
+	p := pauses{first: d, longest: d, mend: d, quota: d}
+	s.batches.gate.pauses, s.speech.gate.pauses = p, p
 }
 
 // ProcessLock is the advisory lock that a living service holds.
@@ -18,3 +19,15 @@ func (s *Service) ProcessLock() (class, object int32) { return lockProcesses, pr
 
 // ShortenLease makes others take this service for dead when it has said nothing for d. Call it before Start.
 func (s *Service) ShortenLease(d time.Duration) { s.lease = d }
+
+// Recording is a stretch of a recording.
+type Recording struct{ Audio []byte }
+
+// Recordings cuts a recording.
+func Recordings(source []byte) []Recording {
+	var all []Recording
+	for _, r := range recordings(source) {
+		all = append(all, Recording{r.audio})
+	}
+	return all
+}

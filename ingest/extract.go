@@ -46,6 +46,9 @@ func Extract(mediaType string, source []byte) (Extracted, error) {
 	if !ok {
 		return Extracted{}, extractErrorf(CodeUnsupportedMediaType, "%s", unsupported(name))
 	}
+	if f.extract == nil {
+		return Extracted{}, extractErrorf(CodeUnsupportedMediaType, "%s is transcribed by a speech model, not extracted", name)
+	}
 	charset := params["charset"]
 	if charset == "" && f.charset != nil {
 		charset = f.charset(source)

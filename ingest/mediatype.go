@@ -13,10 +13,10 @@ import (
 // format is a kind of document that can be extracted.
 type format struct {
 	mediaType  string
-	aliases    []string // other media types in use for it
-	extensions []string // of file names, lower case, separated by spaces in the table
-	extract    func(text string) (Extracted, error)
-	charset    func(source []byte) string // the charset that the document itself declares, "" if none; may be nil
+	aliases    []string                             // other media types in use for it
+	extensions []string                             // of file names, lower case, separated by spaces in the table
+	extract    func(text string) (Extracted, error) // nil for recordings, which are transcribed
+	charset    func(source []byte) string           // the charset that the document itself declares, "" if none; may be nil
 }
 
 // formats is the registry. The first format with an extension wins.
@@ -37,6 +37,12 @@ var formats = []format{
 		extensions: words(".go .py .js .mjs .ts .tsx .jsx .java .kt .scala .c .h .cc .cpp .hpp .cs .rs .rb .php .pl .lua .swift .r .sh " +
 			".bash .zsh .ps1 .sql .css .proto .graphql .tf .ini .cfg .conf .properties .dockerfile .mk .cmake .gradle .el .clj .ex .exs .erl .hs .ml .zig"),
 		extract: extractCode},
+	{mediaType: "audio/wav", aliases: words("audio/x-wav audio/wave audio/vnd.wave"), extensions: words(".wav .wave")},
+	{mediaType: "audio/mpeg", aliases: words("audio/mp3 audio/x-mp3 audio/mpeg3"), extensions: words(".mp3")},
+	{mediaType: "audio/flac", aliases: words("audio/x-flac"), extensions: words(".flac")},
+	{mediaType: "audio/ogg", aliases: words("application/ogg audio/opus audio/vorbis"), extensions: words(".ogg .oga .opus")},
+	{mediaType: "audio/mp4", aliases: words("audio/m4a audio/x-m4a video/mp4"), extensions: words(".m4a .mp4")},
+	{mediaType: "audio/webm", aliases: words("video/webm audio/x-matroska"), extensions: words(".webm")},
 }
 
 func words(s string) []string { return strings.Fields(s) }
@@ -160,12 +166,41 @@ var signatures = []struct{ prefix, mediaType string }{
 }
 
 func binaryType(source []byte) string {
+	if recording := audioType(source); recording != "" {
+		return recording
+	}
 	for _, s := range signatures {
 		if bytes.HasPrefix(source, []byte(s.prefix)) {
 			return s.mediaType
 		}
 	}
 	return ""
+}
+
+// audioType tells recordings by their first bytes, "" if they are of none.
+func audioType(source []byte) string {
+	has := func(at int, s string) bool { return len(source) >= at && bytes.HasPrefix(source[at:], []byte(s)) }
+	switch {
+	case has(0, "RIFF") && has(8, "WAVE"):
+		return "audio/wav"
+	case has(0, "ID3") && len(source) > 3 && source[3] < 5, mp3Frame(source):
+		return "audio/mpeg"
+	case has(0, "fLaC\x00"), has(0, "fLaC\x80"):
+		return "audio/flac"
+	case has(0, "OggS\x00"):
+		return "audio/ogg"
+	case has(0, "\x00\x00") && has(4, "ftyp"):
+		return "audio/mp4"
+	case has(0, "\x1a\x45\xdf\xa3"): // Matroska, of which WebM is a part
+		return "audio/webm"
+	}
+	return ""
+}
+
+// mp3Frame knows the header of a frame of MPEG audio, layer III: eleven set bits, a version, the layer, a bit rate and a sample
+// rate that exist. The mark of UTF-16 is another layer.
+func mp3Frame(source []byte) bool {
+	return len(source) > 3 && source[0] == 0xff && source[1]&0xe6 == 0xe2 && source[1]&0x18 != 0x08 && source[2]>>4 != 15 && source[2]>>4 != 0 && source[2]&0x0c != 0x0c
 }
 
 // sniff tells HTML and XML from other text, and text from what cannot be read. Whether text is valid is found out later.

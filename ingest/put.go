@@ -15,6 +15,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/riverqueue/river"
 
 	"github.com/footnote-rag/footnote/store"
 )
@@ -57,12 +58,19 @@ func (s *Service) put(ctx context.Context, d Document) (store.Document, store.Pu
 	}
 	sum := sha256.Sum256(d.Source)
 	return s.cfg.Store.PutDocument(ctx, store.NewDocument{Collection: c, URI: d.URI, Title: d.Title, MediaType: d.MediaType, Language: d.Language,
-		Metadata: d.Metadata, Source: d.Source, SHA256: sum[:], Settings: settings(c)}, s.enqueue)
+		Metadata: d.Metadata, Source: d.Source, SHA256: sum[:], Settings: settings(c)}, s.enqueue(d.MediaType))
 }
 
-func (s *Service) enqueue(ctx context.Context, tx pgx.Tx, d store.Document) error {
-	_, err := s.queue.InsertTx(ctx, tx, documentArgs{DocumentID: d.ID, Revision: d.Revision}, nil)
-	return err
+// enqueue makes the job of a document of a media type.
+func (s *Service) enqueue(mediaType string) func(context.Context, pgx.Tx, store.Document) error {
+	opts := &river.InsertOpts{Queue: river.QueueDefault}
+	if isAudio(mediaType) {
+		opts.Queue = speechQueue
+	}
+	return func(ctx context.Context, tx pgx.Tx, d store.Document) error {
+		_, err := s.queue.InsertTx(ctx, tx, documentArgs{DocumentID: d.ID, Revision: d.Revision}, opts)
+		return err
+	}
 }
 
 // check validates what a client sent and fills the media type.
@@ -187,11 +195,14 @@ func (s *Service) Plan(ctx context.Context, collection string, sources map[strin
 }
 
 // Estimate extracts and cuts a document on this machine and counts chunks and tokens to embed. It is for dry runs and
-// stores nothing.
+// stores nothing. Of a recording it knows nothing: 0 and 0.
 func Estimate(d Document) (chunks, tokens int, err error) {
 	mediaType, err := DetectMediaType(d.MediaType, d.URI, d.Source)
 	if err != nil {
 		return 0, 0, err
+	}
+	if isAudio(mediaType) {
+		return 0, 0, nil
 	}
 	e, err := Extract(mediaType, d.Source)
 	if err != nil {

@@ -74,7 +74,7 @@ func (s *Service) newQueue() (*river.Client[pgx.Tx], error) {
 	}
 	return river.NewClient(riverpgxv5.New(s.cfg.Store.Pool()), &river.Config{
 		ID:                          s.id,
-		Queues:                      map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: s.cfg.Workers}},
+		Queues:                      map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: s.cfg.Workers}, speechQueue: {MaxWorkers: s.cfg.Concurrency}},
 		Workers:                     workers,
 		JobTimeout:                  -1,
 		RescueStuckJobsAfter:        stuckBackstop,
@@ -150,7 +150,7 @@ func (s *Service) process(ctx context.Context, a documentArgs) error {
 	if err := s.sameModel(work.Collection); err != nil {
 		return &ExtractError{Code: "model_changed", Message: err.Error()}
 	}
-	e, err := s.extract.Extract(ctx, work.Document.MediaType, work.Source)
+	e, times, err := s.read(ctx, work)
 	if err != nil {
 		return err
 	}
@@ -164,7 +164,7 @@ func (s *Service) process(ctx context.Context, a documentArgs) error {
 	if err != nil {
 		return err
 	}
-	done := store.Completion{DocumentID: a.DocumentID, Revision: a.Revision, Text: e.Text, Language: "", Chunks: last, Total: len(chunks)}
+	done := store.Completion{DocumentID: a.DocumentID, Revision: a.Revision, Text: e.Text, Language: "", Chunks: last, Total: len(chunks), Times: times}
 	if work.Document.Title == "" {
 		done.Title = e.Title
 	}
@@ -172,6 +172,15 @@ func (s *Service) process(ctx context.Context, a documentArgs) error {
 		done.Language = e.Language
 	}
 	return s.cfg.Store.Complete(ctx, done)
+}
+
+// read gets the text of a source, of a recording with its times.
+func (s *Service) read(ctx context.Context, work store.Work) (Extracted, *store.Times, error) {
+	if isAudio(work.Document.MediaType) {
+		return s.listen(ctx, work.Document.ID, work.Source)
+	}
+	e, err := s.extract.Extract(ctx, work.Document.MediaType, work.Source)
+	return e, nil, err
 }
 
 // stageChunks is how many embedded chunks are staged at once: a kill costs at most these.

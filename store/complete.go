@@ -149,6 +149,7 @@ type Completion struct {
 	Language   string  // "" keeps
 	Chunks     []Chunk // those not staged; with staged ones they must cover ordinals 0..Total-1
 	Total      int
+	Times      *Times // of a recording
 }
 
 // Complete makes the revision visible and removes the old generation, in one transaction: text, chunks, vectors, words,
@@ -344,7 +345,10 @@ func (p *prepared) moveStaged(ctx context.Context, tx pgx.Tx, collection int64) 
 			}
 		}
 	}
-	_, err := tx.Exec(ctx, "DELETE FROM staged_chunks WHERE document_id = $1", p.DocumentID)
+	if _, err := tx.Exec(ctx, "DELETE FROM staged_chunks WHERE document_id = $1", p.DocumentID); err != nil {
+		return err
+	}
+	_, err := tx.Exec(ctx, "DELETE FROM staged_results WHERE document_id = $1", p.DocumentID)
 	return err
 }
 
@@ -362,6 +366,9 @@ func (p *prepared) describe(ctx context.Context, tx pgx.Tx) error {
 		INSERT INTO document_texts (document_id, collection_id, text) SELECT id, collection_id, $2 FROM documents WHERE id = $1
 		ON CONFLICT (document_id) DO UPDATE SET text = excluded.text`, p.DocumentID, p.Text)
 	if err != nil {
+		return err
+	}
+	if err := putTimes(ctx, tx, p.DocumentID, p.Times); err != nil {
 		return err
 	}
 	_, err = tx.Exec(ctx, `

@@ -40,6 +40,7 @@ type Passage struct {
 	DocumentID string
 	URI        string
 	Title      string
+	MediaType  string
 	Metadata   json.RawMessage
 	Ordinal    int
 	Heading    []string
@@ -50,6 +51,7 @@ type Passage struct {
 	Vector     *LegScore // cosine similarity; nil if the leg did not run
 	Lexical    *LegScore // BM25; nil if the leg did not run or no word matched
 	Fusion     string    // how Score was made
+	Times      *Times    // of a recording, whole: when its characters were spoken
 }
 
 const (
@@ -102,6 +104,9 @@ func (s *Store) Search(ctx context.Context, q SearchQuery) ([]Passage, error) {
 		}
 	}
 	passages, err := run.fuse(ctx)
+	if err == nil {
+		err = s.addTimes(ctx, passages)
+	}
 	return passages, mapped("search", err)
 }
 
@@ -252,7 +257,7 @@ func (r *search) fuse(ctx context.Context) ([]Passage, error) {
 		s AS (SELECT c.id, %s AS cosine, c.lexical, c.near_rank, c.lex_rank FROM c %s),
 		m AS (SELECT s.*, max(s.cosine) OVER () AS best_cosine, max(s.lexical) OVER () AS best_lexical FROM s),
 		f AS (SELECT m.*, %s AS score FROM m)
-		SELECT d.id, d.uri, d.title, d.metadata, k.ordinal, k.heading, k.start_char, k.end_char, k.text, k.token_count,
+		SELECT d.id, d.uri, d.title, d.media_type, d.metadata, k.ordinal, k.heading, k.start_char, k.end_char, k.text, k.token_count,
 		       f.score, f.cosine, f.lexical, f.near_rank, f.lex_rank
 		FROM f JOIN chunks k ON k.id = f.id JOIN documents d ON d.id = k.document_id
 		ORDER BY f.score DESC, d.id, k.ordinal LIMIT $6`, cosine, join, score)
@@ -274,7 +279,7 @@ func (r *search) scanPassage(row pgx.CollectableRow, fusion string) (Passage, er
 	p := Passage{Fusion: fusion}
 	var cosine, lexical *float64
 	var nearRank, lexRank int
-	err := row.Scan(&p.DocumentID, &p.URI, &p.Title, &p.Metadata, &p.Ordinal, &p.Heading, &p.Start, &p.End, &p.Text, &p.Tokens,
+	err := row.Scan(&p.DocumentID, &p.URI, &p.Title, &p.MediaType, &p.Metadata, &p.Ordinal, &p.Heading, &p.Start, &p.End, &p.Text, &p.Tokens,
 		&p.Score, &cosine, &lexical, &nearRank, &lexRank)
 	if cosine != nil {
 		p.Vector = &LegScore{*cosine, nearRank}

@@ -116,9 +116,9 @@ func (s *Server) answerOne(model string, body []byte) reply {
 	case picture:
 		return drawPicture(model, body)
 	case speech:
-		return transcribe(body)
+		return s.transcribe(body)
 	case translation:
-		return translate(body)
+		return s.translate(body)
 	}
 	return s.text(model, body)
 }
@@ -217,8 +217,8 @@ func drawPicture(model string, body []byte) reply {
 	return reply{contentType: "image/png", body: b.Bytes()}
 }
 
-// transcribe reads the audio's bytes as the words that were spoken.
-func transcribe(body []byte) reply {
+// transcribe takes the file, a list of its bytes, or base64.
+func (s *Server) transcribe(body []byte) reply {
 	audio := body
 	var list workersai.SpeechInput
 	var encoded workersai.TurboSpeechInput
@@ -231,16 +231,22 @@ func transcribe(body []byte) reply {
 	if len(audio) == 0 {
 		return refuse(workersai.CodeInvalidInput, "required properties at '/' are 'audio'")
 	}
-	spoken := strings.ToValidUTF8(string(audio), "?")
-	return succeed(workersai.SpeechOutput{Text: spoken, WordCount: countWords(spoken)})
+	return succeed(s.hear(audio))
 }
 
-func translate(body []byte) reply {
+func hear(audio []byte) workersai.SpeechOutput {
+	spoken := strings.ToValidUTF8(string(audio), "?")
+	return workersai.SpeechOutput{Text: spoken, WordCount: countWords(spoken)}
+}
+
+func speak(in workersai.TranslationInput) string { return in.TargetLang + ": " + in.Text }
+
+func (s *Server) translate(body []byte) reply {
 	var in workersai.TranslationInput
 	if err := json.Unmarshal(body, &in); err != nil || in.Text == "" || in.TargetLang == "" {
 		return refuse(workersai.CodeInvalidInput, "required properties at '/' are 'text,target_lang'")
 	}
-	return succeed(workersai.TranslationOutput{TranslatedText: in.TargetLang + ": " + in.Text})
+	return succeed(workersai.TranslationOutput{TranslatedText: s.speak(in)})
 }
 
 func (s *Server) list(w http.ResponseWriter, r *http.Request) {

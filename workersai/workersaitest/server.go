@@ -36,6 +36,8 @@ type Server struct {
 	poison  func(text string) int
 	tokens  func(model, text string) (tokens, limit int)
 	rankers func(query, text string) float64
+	hear    func(audio []byte) workersai.SpeechOutput
+	speak   func(in workersai.TranslationInput) string
 	models  []workersai.ModelInfo
 	dial    func(ctx context.Context, network, addr string) (net.Conn, error)
 
@@ -86,7 +88,7 @@ func (s *Server) start(t testing.TB, l net.Listener) {
 
 // NewServer makes a server that does not listen yet: serve it as a handler, or with Serve.
 func NewServer(opts ...Option) *Server {
-	s := &Server{embed: Vector, answer: extract, texts: map[string]int{}, changed: make(chan struct{}), jobs: map[string][]byte{}}
+	s := &Server{embed: Vector, answer: extract, hear: hear, speak: speak, texts: map[string]int{}, changed: make(chan struct{}), jobs: map[string][]byte{}}
 	for _, o := range opts {
 		o(s)
 	}
@@ -168,6 +170,16 @@ func Limit(f func(model, text string) (tokens, limit int)) Option {
 
 // Rank scores a text for a query. Default: the share of the query's words in it.
 func Rank(f func(query, text string) float64) Option { return func(s *Server) { s.rankers = f } }
+
+// Hear transcribes recordings. Default: their bytes are the words that were spoken.
+func Hear(f func(audio []byte) workersai.SpeechOutput) Option {
+	return func(s *Server) { s.hear = f }
+}
+
+// Translate translates. Default: the text behind the target language and a colon.
+func Translate(f func(in workersai.TranslationInput) string) Option {
+	return func(s *Server) { s.speak = f }
+}
 
 // Models is the catalogue. Default: the models of the API reference.
 func Models(list ...workersai.ModelInfo) Option { return func(s *Server) { s.models = list } }
