@@ -214,6 +214,9 @@ func sniff(source []byte) (string, error) {
 	if guess == "text/xml" && bytes.Contains(source[:min(len(source), 1024)], []byte("<html")) {
 		guess = "application/xhtml+xml"
 	}
+	if guess == "audio/mpeg" { // by its letters ID3 alone; audioType looks closer
+		guess = "text/plain"
+	}
 	if err != nil || bytes.IndexByte(source, 0) >= 0 {
 		guess = "application/octet-stream"
 	}
