@@ -48,8 +48,24 @@ type passageView struct {
 	Start          int            `json:"start"`
 	End            int            `json:"end"`
 	Text           string         `json:"text"`
+	Time           *timeView      `json:"time,omitempty"` // of a recording
 	Score          float64        `json:"score"`
 	ScoringDetails scoringDetails `json:"scoring_details"`
+}
+
+// timeView says when something was spoken, in seconds from the recording's start.
+type timeView struct {
+	Start float64 `json:"start"`
+	End   float64 `json:"end"`
+}
+
+// viewTime is when characters of a passage's document were spoken; nil where the document is no recording.
+func viewTime(p *store.Passage, start, end int) *timeView {
+	from, to, ok := p.Times.Of(start, end)
+	if !ok {
+		return nil
+	}
+	return &timeView{from, to}
 }
 
 func viewPassages(passages []store.Passage) []passageView {
@@ -57,7 +73,7 @@ func viewPassages(passages []store.Passage) []passageView {
 	for i, p := range passages {
 		views[i] = passageView{
 			Number: i + 1, Document: documentRef{p.DocumentID, p.URI, p.Title, objectOrEmpty(p.Metadata)}, Ordinal: p.Ordinal,
-			Heading: notNil(p.Heading), Start: p.Start, End: p.End, Text: p.Text, Score: p.Score,
+			Heading: notNil(p.Heading), Start: p.Start, End: p.End, Text: p.Text, Time: viewTime(&p, p.Start, p.End), Score: p.Score,
 			ScoringDetails: scoringDetails{p.Vector, p.Lexical, p.Fusion},
 		}
 	}
@@ -283,12 +299,14 @@ type citationView struct {
 	Start    int               `json:"start"`
 	End      int               `json:"end"`
 	Quote    string            `json:"quote"`
+	Time     *timeView         `json:"time,omitempty"` // of a recording: when the quote was spoken
 }
 
 func viewCitation(k retrieval.Citation) citationView {
 	v := citationView{Sentence: k.Sentence, Verdict: k.Verdict, Score: k.Score, Source: k.Source, Start: k.Span.Start, End: k.Span.End, Quote: k.Quote}
 	if p := k.Passage; p != nil {
 		v.Document = &documentRef{ID: p.DocumentID, URI: p.URI, Title: p.Title}
+		v.Time = viewTime(p, k.Span.Start, k.Span.End)
 	}
 	return v
 }

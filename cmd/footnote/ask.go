@@ -79,9 +79,10 @@ type citation struct {
 		URI   string `json:"uri"`
 		Title string `json:"title"`
 	} `json:"document"`
-	Start int    `json:"start"`
-	End   int    `json:"end"`
-	Quote string `json:"quote"`
+	Start int     `json:"start"`
+	End   int     `json:"end"`
+	Quote string  `json:"quote"`
+	Time  *spoken `json:"time"`
 }
 
 // answerDone is the data of the event "done".
@@ -243,7 +244,7 @@ func printFootnotes(w io.Writer, a answer) {
 	}
 }
 
-// place names document, section and characters of a citation.
+// place names document, section, time of a recording and characters of a citation.
 func place(a answer, c citation) string {
 	s := c.Document.URI
 	if c.Document.Title != "" {
@@ -253,6 +254,9 @@ func place(a answer, c citation) string {
 		if h := a.Sources[c.Source-1].Heading; len(h) > 0 {
 			s += " § " + strings.Join(h, " › ")
 		}
+	}
+	if c.Time != nil {
+		s += " at " + c.Time.String()
 	}
 	return fmt.Sprintf("%s, characters %d–%d", s, c.Start, c.End)
 }

@@ -177,8 +177,26 @@ type passage struct {
 	Start   int             `json:"start"`
 	End     int             `json:"end"`
 	Text    string          `json:"text"`
+	Time    *spoken         `json:"time,omitempty"`
 	Score   float64         `json:"score"`
 	Details json.RawMessage `json:"scoring_details,omitempty"`
+}
+
+// spoken is when something was said in a recording, in seconds.
+type spoken struct {
+	Start float64 `json:"start"`
+	End   float64 `json:"end"`
+}
+
+// String is like 1:23–1:31.
+func (s spoken) String() string { return clock(s.Start) + "–" + clock(s.End) }
+
+func clock(seconds float64) string {
+	t := int(seconds)
+	if t < 3600 {
+		return fmt.Sprintf("%d:%02d", t/60, t%60)
+	}
+	return fmt.Sprintf("%d:%02d:%02d", t/3600, t/60%60, t%60)
 }
 
 // sseEvent is one server-sent event.

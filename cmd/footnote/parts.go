@@ -48,6 +48,7 @@ func (c serviceConfig) cache() *embedded.Cache {
 const (
 	cloudflareEmbedPerMinute = 3000
 	cloudflareChatPerMinute  = 300
+	cloudflareMediaPerMinute = 720 // of each: speech, translation, images
 )
 
 // startModels connects to the models: at Cloudflare, at another host, or at one of our own.
@@ -72,6 +73,7 @@ func remoteModels(ctx context.Context, cfg serviceConfig) (models, error) {
 	if set.BaseURL == "" {
 		m.embedPerMinute = cmp.Or(m.embedPerMinute, cloudflareEmbedPerMinute)
 		m.chatPerMinute = cmp.Or(m.chatPerMinute, cloudflareChatPerMinute)
+		m.mediaPerMinute = cloudflareMediaPerMinute
 		return m, nil
 	}
 	if set.ChatStrength == "" {

@@ -73,5 +73,8 @@ func (p *program) printPassage(n int, hit passage) {
 	if len(hit.Heading) > 0 {
 		where += " § " + strings.Join(hit.Heading, " › ")
 	}
+	if hit.Time != nil {
+		where += " at " + hit.Time.String()
+	}
 	fmt.Fprintf(p.stdout, "%2d. %.3f  %s  [%d–%d]\n    %s\n", n, hit.Score, where, hit.Start, hit.End, clip(oneLine(hit.Text), 240))
 }

@@ -100,7 +100,8 @@ func (s *service) startRooms(ctx context.Context, cfg serviceConfig, database st
 	s.onStop(func(context.Context) error { db.Close(); return nil })
 
 	in, err := ingest.New(ctx, ingest.Config{Store: db, Models: m.client, EmbedModel: set.embedModel(), Pooling: m.pooling,
-		Provider: set.provider(), EmbedPerMinute: m.embedPerMinute, ExtractCommand: extractor(), Logger: cfg.log})
+		Provider: set.provider(), EmbedPerMinute: m.embedPerMinute, SpeechModel: set.SpeechModel, SpeechPerMinute: m.mediaPerMinute,
+		ExtractCommand: extractor(), Logger: cfg.log})
 	if err != nil {
 		return nil, fmt.Errorf("start ingest: %w", err)
 	}
@@ -154,6 +155,7 @@ type models struct {
 	strength                      string
 	contextWindow                 int
 	embedPerMinute, chatPerMinute int
+	mediaPerMinute                int // of each: speech, translation, images
 }
 
 // newToken makes a secret that only this process knows.

@@ -19,65 +19,74 @@ import (
 // settings is everything the process reads from flags and the environment, read once. A flag beats the environment, the
 // environment beats the default.
 type settings struct {
-	Addr          string // FOOTNOTE_ADDR: where serve listens
-	DataDir       string // FOOTNOTE_DATA_DIR
-	CacheDir      string // FOOTNOTE_CACHE_DIR
-	ModelsAddr    string // FOOTNOTE_MODELS_ADDR: where `models serve` listens
-	URL           string // FOOTNOTE_URL: what the client commands talk to; "" means the address, or a server of our own
-	APIKey        string // FOOTNOTE_API_KEY
-	DatabaseURL   string // DATABASE_URL; "" means the private Postgres
-	ReplicaURL    string // FOOTNOTE_REPLICA_URL
-	AccountID     string // CLOUDFLARE_ACCOUNT_ID
-	APIToken      string // CLOUDFLARE_API_TOKEN
-	BaseURL       string // WORKERSAI_BASE_URL
-	EmbedModel    string // FOOTNOTE_EMBED_MODEL
-	ChatModel     string // FOOTNOTE_CHAT_MODEL
-	ChatStrength  string // FOOTNOTE_CHAT_STRENGTH: small or capable; "" means what the catalogue says
-	LlamaServer   string // FOOTNOTE_LLAMA_SERVER: a llama-server binary, or the URL of a running server
-	EmbedURL      string // FOOTNOTE_EMBED_URL: a llama.cpp server with bge-base-en-v1.5, for the full profile
-	ChatURL       string // FOOTNOTE_CHAT_URL: a llama.cpp server with llama-3.1-8b-instruct, for the full profile
-	Catalogue     string // FOOTNOTE_CATALOGUE: a catalogue file for the model host
-	Profile       string // FOOTNOTE_PROFILE: small or full
-	LogLevel      string // FOOTNOTE_LOG_LEVEL
-	EmbedPerMin   int    // FOOTNOTE_EMBED_PER_MINUTE
-	ChatPerMin    int    // FOOTNOTE_CHAT_PER_MINUTE
-	ContextWindow int    // FOOTNOTE_CONTEXT_WINDOW, tokens
+	Addr           string // FOOTNOTE_ADDR: where serve listens
+	DataDir        string // FOOTNOTE_DATA_DIR
+	CacheDir       string // FOOTNOTE_CACHE_DIR
+	ModelsAddr     string // FOOTNOTE_MODELS_ADDR: where `models serve` listens
+	URL            string // FOOTNOTE_URL: what the client commands talk to; "" means the address, or a server of our own
+	APIKey         string // FOOTNOTE_API_KEY
+	DatabaseURL    string // DATABASE_URL; "" means the private Postgres
+	ReplicaURL     string // FOOTNOTE_REPLICA_URL
+	AccountID      string // CLOUDFLARE_ACCOUNT_ID
+	APIToken       string // CLOUDFLARE_API_TOKEN
+	BaseURL        string // WORKERSAI_BASE_URL
+	EmbedModel     string // FOOTNOTE_EMBED_MODEL
+	ChatModel      string // FOOTNOTE_CHAT_MODEL
+	SpeechModel    string // FOOTNOTE_SPEECH_MODEL: transcribes recordings
+	TranslateModel string // FOOTNOTE_TRANSLATE_MODEL
+	ImageModel     string // FOOTNOTE_IMAGE_MODEL
+	ChatStrength   string // FOOTNOTE_CHAT_STRENGTH: small or capable; "" means what the catalogue says
+	LlamaServer    string // FOOTNOTE_LLAMA_SERVER: a llama-server binary, or the URL of a running server
+	EmbedURL       string // FOOTNOTE_EMBED_URL: a llama.cpp server with bge-base-en-v1.5, for the full profile
+	ChatURL        string // FOOTNOTE_CHAT_URL: a llama.cpp server with llama-3.1-8b-instruct, for the full profile
+	Catalogue      string // FOOTNOTE_CATALOGUE: a catalogue file for the model host
+	Profile        string // FOOTNOTE_PROFILE: small or full
+	LogLevel       string // FOOTNOTE_LOG_LEVEL
+	EmbedPerMin    int    // FOOTNOTE_EMBED_PER_MINUTE
+	ChatPerMin     int    // FOOTNOTE_CHAT_PER_MINUTE
+	ContextWindow  int    // FOOTNOTE_CONTEXT_WINDOW, tokens
 }
 
 const (
 	defaultAddr       = "127.0.0.1:8080"
 	defaultModelsAddr = "127.0.0.1:8789" // 8787 and 8788 are wrangler's own
 
-	bgeBase   = "@cf/baai/bge-base-en-v1.5"
-	llama8b   = "@cf/meta/llama-3.1-8b-instruct"
-	miniLM    = "@local/all-minilm-l6-v2"
-	smolLM2   = "@local/smollm2-135m-instruct"
-	anyTenant = "local" // the account id that our own model host is called with
+	bgeBase         = "@cf/baai/bge-base-en-v1.5"
+	llama8b         = "@cf/meta/llama-3.1-8b-instruct"
+	whisper         = "@cf/openai/whisper"
+	m2m100          = "@cf/meta/m2m100-1.2b"
+	stableDiffusion = "@cf/stabilityai/stable-diffusion-xl-base-1.0"
+	miniLM          = "@local/all-minilm-l6-v2"
+	smolLM2         = "@local/smollm2-135m-instruct"
+	anyTenant       = "local" // the account id that our own model host is called with
 )
 
 // readSettings takes the environment; flags are bound to the result afterwards.
 func readSettings(env func(string) string) (settings, error) {
 	s := settings{
-		Addr:         cmp.Or(env("FOOTNOTE_ADDR"), defaultAddr),
-		ModelsAddr:   cmp.Or(env("FOOTNOTE_MODELS_ADDR"), defaultModelsAddr),
-		DataDir:      cmp.Or(env("FOOTNOTE_DATA_DIR"), embedded.DefaultDataDir()),
-		CacheDir:     cmp.Or(env("FOOTNOTE_CACHE_DIR"), embedded.DefaultCacheDir()),
-		URL:          env("FOOTNOTE_URL"),
-		APIKey:       env("FOOTNOTE_API_KEY"),
-		DatabaseURL:  env("DATABASE_URL"),
-		ReplicaURL:   env("FOOTNOTE_REPLICA_URL"),
-		AccountID:    env("CLOUDFLARE_ACCOUNT_ID"),
-		APIToken:     env("CLOUDFLARE_API_TOKEN"),
-		BaseURL:      env("WORKERSAI_BASE_URL"),
-		EmbedModel:   env("FOOTNOTE_EMBED_MODEL"),
-		ChatModel:    env("FOOTNOTE_CHAT_MODEL"),
-		ChatStrength: env("FOOTNOTE_CHAT_STRENGTH"),
-		LlamaServer:  env("FOOTNOTE_LLAMA_SERVER"),
-		EmbedURL:     env("FOOTNOTE_EMBED_URL"),
-		ChatURL:      env("FOOTNOTE_CHAT_URL"),
-		Catalogue:    env("FOOTNOTE_CATALOGUE"),
-		Profile:      cmp.Or(env("FOOTNOTE_PROFILE"), "small"),
-		LogLevel:     cmp.Or(env("FOOTNOTE_LOG_LEVEL"), "info"),
+		Addr:           cmp.Or(env("FOOTNOTE_ADDR"), defaultAddr),
+		ModelsAddr:     cmp.Or(env("FOOTNOTE_MODELS_ADDR"), defaultModelsAddr),
+		DataDir:        cmp.Or(env("FOOTNOTE_DATA_DIR"), embedded.DefaultDataDir()),
+		CacheDir:       cmp.Or(env("FOOTNOTE_CACHE_DIR"), embedded.DefaultCacheDir()),
+		URL:            env("FOOTNOTE_URL"),
+		APIKey:         env("FOOTNOTE_API_KEY"),
+		DatabaseURL:    env("DATABASE_URL"),
+		ReplicaURL:     env("FOOTNOTE_REPLICA_URL"),
+		AccountID:      env("CLOUDFLARE_ACCOUNT_ID"),
+		APIToken:       env("CLOUDFLARE_API_TOKEN"),
+		BaseURL:        env("WORKERSAI_BASE_URL"),
+		EmbedModel:     env("FOOTNOTE_EMBED_MODEL"),
+		ChatModel:      env("FOOTNOTE_CHAT_MODEL"),
+		SpeechModel:    cmp.Or(env("FOOTNOTE_SPEECH_MODEL"), whisper),
+		TranslateModel: cmp.Or(env("FOOTNOTE_TRANSLATE_MODEL"), m2m100),
+		ImageModel:     cmp.Or(env("FOOTNOTE_IMAGE_MODEL"), stableDiffusion),
+		ChatStrength:   env("FOOTNOTE_CHAT_STRENGTH"),
+		LlamaServer:    env("FOOTNOTE_LLAMA_SERVER"),
+		EmbedURL:       env("FOOTNOTE_EMBED_URL"),
+		ChatURL:        env("FOOTNOTE_CHAT_URL"),
+		Catalogue:      env("FOOTNOTE_CATALOGUE"),
+		Profile:        cmp.Or(env("FOOTNOTE_PROFILE"), "small"),
+		LogLevel:       cmp.Or(env("FOOTNOTE_LOG_LEVEL"), "info"),
 	}
 	var errs []error
 	for _, n := range []struct {

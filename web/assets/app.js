@@ -270,11 +270,20 @@ function drawAnswer() {
 const verdicts = { supported: "found in", partly: "partly found in", unsupported: "not found in the documents" };
 const verdictClass = (v) => (Object.hasOwn(verdicts, v) ? v : "unsupported");
 
+/** " at 1:23–1:31", where a recording says it. */
+const spoken = (time) => (time ? ` at ${clock(time.start)}–${clock(time.end)}` : "");
+
+function clock(seconds) {
+  const t = Math.floor(seconds);
+  const two = (n) => String(n).padStart(2, "0");
+  return t < 3600 ? `${Math.floor(t / 60)}:${two(t % 60)}` : `${Math.floor(t / 3600)}:${two(Math.floor(t / 60) % 60)}:${two(t % 60)}`;
+}
+
 function footnote(c, i) {
   const v = verdictClass(c.verdict);
   const mark = element("button", "mark " + v, c.source ? String(i + 1) : "?");
   mark.type = "button";
-  const where = c.document ? `${verdicts[v]} ${c.document.title || c.document.uri}` : verdicts.unsupported;
+  const where = c.document ? `${verdicts[v]} ${c.document.title || c.document.uri}${spoken(c.time)}` : verdicts.unsupported;
   mark.title = where;
   mark.setAttribute("aria-label", `Footnote ${i + 1}: ${where}`);
   if (c.document) mark.addEventListener("click", () => openDocument(c.document, c, i + 1));
@@ -287,11 +296,11 @@ function drawSources() {
   $("sources").replaceChildren(...page.current.sources.map((p) => {
     const open = element("button", "source",
       element("span", "source-title", p.document.title || p.document.uri),
-      element("span", "source-path", p.heading.join(" › ") || p.document.uri),
+      element("span", "source-path", (p.heading.join(" › ") || p.document.uri) + spoken(p.time)),
       element("span", "source-text", points(p.text).slice(0, 220).join("") + (points(p.text).length > 220 ? "…" : "")),
       element("span", "source-score", `score ${p.score.toFixed(2)}`));
     open.type = "button";
-    open.addEventListener("click", () => openDocument(p.document, { start: p.start, end: p.end }));
+    open.addEventListener("click", () => openDocument(p.document, { start: p.start, end: p.end, time: p.time }));
     return element("li", "", open);
   }));
 }
@@ -301,7 +310,7 @@ function drawSources() {
 /** Shows a document with the characters [span.start, span.end) marked and in view. */
 async function openDocument(doc, span, number) {
   $("viewer-title").textContent = doc.title || doc.uri;
-  $("viewer-uri").textContent = doc.uri;
+  $("viewer-uri").textContent = doc.uri + spoken(span.time);
   $("viewer-text").replaceChildren("Loading…");
   delete $("viewer").dataset.shown;
   show($("viewer-claim"), Boolean(span.verdict));
