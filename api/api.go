@@ -47,6 +47,7 @@ type Config struct {
 	Ingest    *ingest.Service // required
 	Retrieval Retriever       // required
 
+	Media     MediaConfig  // recordings as questions, and pictures
 	ModelHost http.Handler // served under /client/v4 and /binding with its own authentication; nil: not served
 	Web       fs.FS        // the page at / and its files; nil: no page
 	APIKey    string       // Authorization: Bearer asked of all but /livez, /readyz and the page; "": open
@@ -107,6 +108,7 @@ func (c *Config) fill() {
 	setDefault(&c.Heartbeat, 10*time.Second)
 	setDefault(&c.WriteTimeout, 10*time.Second)
 	setDefault(&c.ResumeGrace, 30*time.Second)
+	c.Media.fill()
 	setDefault(&c.DrainTimeout, 15*time.Second)
 	if c.Logger == nil {
 		c.Logger = slog.Default()
@@ -153,6 +155,8 @@ func (s *Server) route() {
 	e.GET("/v1/threads", s.listThreads)
 	e.GET("/v1/threads/:id", s.thread)
 	e.DELETE("/v1/threads/:id", s.deleteThread)
+	e.POST("/v1/transcribe", s.transcribe)
+	e.POST("/v1/illustrate", s.illustrate)
 	e.POST("/v1/chat/completions", s.chatCompletions)
 	e.GET("/v1/models", s.models)
 

@@ -47,6 +47,9 @@ var (
 	errServerStopping = &problem{status: 503, Code: "server_stopping", Message: "the server is stopping: ask again in a few seconds", retryAfter: 5 * time.Second}
 	errStreamTooLong  = &problem{status: 504, Code: "answer_timeout", Message: "the answer took longer than this server allows: ask for less, or use a faster model"}
 	errKeyReused      = &problem{status: 422, Code: "idempotency_key_reused", Message: "this Idempotency-Key was used with another request: use a fresh key for a different document"}
+	errNoMedia        = &problem{status: 501, Code: "not_configured", Message: "this server has no models for speech and pictures"}
+	errNotAudio       = &problem{status: 415, Code: "unsupported_media_type", Message: "this is no recording: send WAV, MP3, FLAC, OGG, M4A or WebM, as the body or as the form's file audio"}
+	errNoSpeech       = &problem{status: 422, Code: "no_speech", Message: "no speech was recognised in the recording: speak closer to the microphone, or type the question"}
 	errNoDocument     = &problem{status: 404, Code: "document_not_found", Message: "there is no document with this id: list them with GET /v1/documents"}
 	errNoThread       = &problem{status: 404, Code: "thread_not_found", Message: "there is no conversation with this id: list them with GET /v1/threads"}
 	errNoAnswer       = &problem{status: 404, Code: "answer_not_found", Message: "no answer with this id is kept: answers in threads are kept with them, resumable ones for a day"}

@@ -69,7 +69,7 @@ func setup(t *testing.T, opts ...option) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { stop(t, in.Stop) })
-	cfg.Store, cfg.Ingest = w.store, in
+	cfg.Store, cfg.Ingest, cfg.Media.Models = w.store, in, client
 	if cfg.Retrieval == nil {
 		cfg.Retrieval, err = retrieval.New(retrieval.Config{Store: w.store, Models: client, Logger: logger, Threshold: 0.05})
 		if err != nil {

@@ -207,8 +207,14 @@ func (s *Server) bodyLimit(c echo.Context) (limit int64, unlimited bool) {
 		}
 		return s.cfg.MaxDocumentBytes + documentOverheadBytes, false
 	}
+	if spoken[c.Path()] && isSpeech(c.Request()) {
+		return maxSpeechBytes, false
+	}
 	return maxRequestBytes, false
 }
+
+// spoken are the routes that take recordings.
+var spoken = map[string]bool{"/v1/search": true, "/v1/answer": true, "/v1/transcribe": true}
 
 // patientBody reads a body with a limit and a deadline that counts only the time spent waiting for the client, so that
 // a bulk which waits for us is never called slow.

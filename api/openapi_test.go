@@ -128,6 +128,9 @@ func TestRepliesMatchTheDescription(t *testing.T) {
 	w.client = &http.Client{Transport: v}
 
 	put := w.add("travel.md", handbook)
+	w.post("/v1/illustrate", `{"prompt":"x"}`)
+	w.send("POST", "/v1/transcribe", "audio/wav", bytes.NewReader(speech("words ")))
+	w.send("POST", "/v1/search", "audio/wav", bytes.NewReader(speech("visa for Japan")))
 	w.post("/v1/documents", `{"uri":"queued","text":"x"}`)
 	w.post("/v1/documents", `{"uri":"queued"}`)
 	w.send("POST", "/v1/documents?uri=broken.pdf&wait=60s", "application/pdf", strings.NewReader("%PDF-1.4 no"))

@@ -90,7 +90,8 @@ type searchInput struct {
 
 func (s *Server) search(c echo.Context) error {
 	var in searchInput
-	if err := decode(c, &in); err != nil {
+	steps, err := s.decodeQuestion(c, &in, &in.Query)
+	if err != nil {
 		return err
 	}
 	scope, err := scopeOf(c, in.Collection, in.Query, in.Limit, in.Filter, in.Mode)
@@ -108,9 +109,11 @@ func (s *Server) search(c echo.Context) error {
 	if err != nil {
 		return missing(err, errNoCollection)
 	}
-	return c.JSON(http.StatusOK, map[string]any{
-		"passages": viewPassages(found.Passages), "timings": found.Timings, "degraded": found.Degraded,
-	})
+	reply := map[string]any{"passages": viewPassages(found.Passages), "timings": found.Timings, "degraded": found.Degraded}
+	if len(steps) > 0 {
+		reply["query"], reply["steps"] = in.Query, steps
+	}
+	return c.JSON(http.StatusOK, reply)
 }
 
 // scope is what every question is limited to.
@@ -226,7 +229,8 @@ func conversation(turns []turn) ([]workersai.Message, error) {
 // answer replies with server-sent events where the client accepts them, else with one JSON object.
 func (s *Server) answer(c echo.Context) error {
 	var in answerInput
-	if err := decode(c, &in); err != nil {
+	steps, err := s.decodeQuestion(c, &in, &in.Question)
+	if err != nil {
 		return err
 	}
 	if id, n, ok := lastEventID(c.Request().Header.Get(lastEventIDHeader)); ok && id != "" {
@@ -240,7 +244,7 @@ func (s *Server) answer(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	q.Messages = append(k.messages, q.Messages...)
+	q.Messages, q.Steps = append(k.messages, q.Messages...), steps
 	streamed := strings.Contains(c.Request().Header.Get("Accept"), sseType)
 	switch {
 	case k.kept:

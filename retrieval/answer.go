@@ -85,6 +85,11 @@ func (a *answering) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	for _, step := range a.q.Steps {
+		if err := a.emit(step); err != nil {
+			return err
+		}
+	}
 	if err := a.find(ctx, collection); err != nil {
 		return err
 	}

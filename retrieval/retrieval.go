@@ -184,6 +184,7 @@ type Question struct {
 	Extractive bool // answer with quoted sentences, without a chat model
 	Agentic    bool // the model may search again and read on, a few times, before it answers; each call is a Step
 	Understand Understanding
+	Steps      []Step // taken before, such as hearing the question; yielded first
 }
 
 // Event is one of the types below, in this order: Sources, then Delta and Citation mixed, then Done; Steps may stand

@@ -116,7 +116,9 @@ func (s *service) startRooms(ctx context.Context, cfg serviceConfig, database st
 	if err != nil {
 		return nil, fmt.Errorf("start retrieval: %w", err)
 	}
-	return api.New(api.Config{Store: db, Ingest: in, Retrieval: answers, ModelHost: m.host, Web: web.Files(), APIKey: set.APIKey, Logger: cfg.log})
+	return api.New(api.Config{Store: db, Ingest: in, Retrieval: answers,
+		Media:     api.MediaConfig{Models: m.client, SpeechModel: set.SpeechModel, ImageModel: set.ImageModel, Provider: set.provider(), PerMinute: m.mediaPerMinute},
+		ModelHost: m.host, Web: web.Files(), APIKey: set.APIKey, Logger: cfg.log})
 }
 
 // extractor is this program as the child that parses documents.
