@@ -150,6 +150,7 @@ func (s *Server) route() {
 	e.POST("/v1/search", s.search)
 	e.POST("/v1/answer", s.answer)
 	e.GET("/v1/answers/:id", s.storedAnswer)
+	e.DELETE("/v1/answers/:id", s.deleteAnswer)
 	e.GET("/v1/answers/:id/events", s.answerEvents)
 	e.POST("/v1/threads", s.createThread)
 	e.GET("/v1/threads", s.listThreads)

@@ -4,12 +4,15 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -149,13 +152,16 @@ func (b *browser) until(expression string) {
 	}
 }
 
+// The answer, or refusal, of the newest turn.
+const lastAnswer, lastRefusal = ".turn:last-child .answer", ".turn:last-child .refusal"
+
 // ask types a question and waits for the answer's end.
 func (b *browser) ask(question string) {
 	b.Helper()
-	eval[int](b, "window.before = Number(document.querySelector('#result').dataset.ended || 0)")
+	eval[int](b, "window.before = Number(document.querySelector('#turns').dataset.ended || 0)")
 	b.run(chromedp.SetValue(chromedp.CSS("#question"), question))
 	b.click("#send")
-	b.until("Number(document.querySelector('#result').dataset.ended || 0) > window.before")
+	b.until("Number(document.querySelector('#turns').dataset.ended || 0) > window.before")
 }
 
 // shot saves a picture where FOOTNOTE_SCREENSHOTS names a folder.
@@ -201,18 +207,18 @@ func TestPageAnswersWithFootnotes(t *testing.T) {
 	b.open(w.url)
 	b.shot("1-welcome")
 	b.ask("How often does the telescope observe Centauri?")
-	if answer := b.text("#answer"); !strings.Contains(answer, "telescope") {
+	if answer := b.text(lastAnswer); !strings.Contains(answer, "telescope") {
 		t.Errorf("answer = %q", answer)
 	}
 	b.shot("2-answer")
-	b.click("button.mark:not(:disabled)")
+	b.click(".turn:last-child button.mark:not(:disabled)")
 	b.until("document.querySelector('#viewer').dataset.shown === 'true'")
 	b.shot("3-footnote")
 	b.checkHighlight(w)
 	b.run(chromedp.KeyEvent("\x1b"))
 	b.until("!document.querySelector('#viewer').open")
 
-	if hash := eval[string](b, "location.hash"); !strings.HasPrefix(hash, "#q=How+often") {
+	if hash := eval[string](b, "location.hash"); !strings.HasPrefix(hash, "#t=") || !strings.HasSuffix(hash, "&c=default") {
 		t.Errorf("hash = %q", hash)
 	}
 	call(b, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: "dark"}}})
@@ -224,8 +230,8 @@ func TestPageAnswersWithFootnotes(t *testing.T) {
 	call(b, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{})
 	b.ask("Quantum chromodynamics lattice hadron?")
 	b.shot("6-refusal")
-	if refusal := b.text("#refusal"); !strings.Contains(refusal, "no_evidence") {
-		t.Errorf("refusal = %q, answer %q", refusal, b.text("#answer"))
+	if refusal := b.text(lastRefusal); !strings.Contains(refusal, "no_evidence") {
+		t.Errorf("refusal = %q, answer %q", refusal, b.text(lastAnswer))
 	}
 	b.quiet()
 }
@@ -256,11 +262,142 @@ func TestPageScrollsToQuoteInLongDocument(t *testing.T) {
 	w.add("long.md", filler+"The telescope observes Centauri every second night.\n\n"+filler)
 	b := openBrowser(t, w)
 	b.run(chromedp.Navigate(w.url + "/#" + url.Values{"q": {"How often does the telescope observe Centauri?"}}.Encode())) // a deep link asks by itself
-	b.until("Number(document.querySelector('#result').dataset.ended || 0) > 0")
-	b.click("button.mark:not(:disabled)")
+	b.until("Number(document.querySelector('#turns').dataset.ended || 0) > 0")
+	b.click(".turn:last-child button.mark:not(:disabled)")
 	b.until("document.querySelector('#viewer').dataset.shown === 'true'")
 	b.shot("7-long")
 	b.checkHighlight(w)
+	b.quiet()
+}
+
+// cutting drops the connection of the first answer after some writes, as a bad network does.
+type cutting struct {
+	http.Handler
+	left atomic.Int32
+}
+
+type cutWriter struct {
+	http.ResponseWriter
+	left *atomic.Int32
+}
+
+func (c *cutting) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method == "POST" && r.URL.Path == "/v1/answer" {
+		w = cutWriter{w, &c.left}
+	}
+	c.Handler.ServeHTTP(w, r)
+}
+
+func (c cutWriter) Unwrap() http.ResponseWriter { return c.ResponseWriter }
+func (c cutWriter) Write(p []byte) (int, error) {
+	if c.left.Add(-1) == 0 {
+		panic(http.ErrAbortHandler)
+	}
+	return c.ResponseWriter.Write(p)
+}
+
+func TestPageGoesOnAfterALostConnection(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.add("travel.md", handbook)
+	bad := &cutting{Handler: w.api}
+	bad.left.Store(4) // start, sources, one word
+	front := httptest.NewServer(bad)
+	t.Cleanup(front.Close)
+	w.url = front.URL
+	b := openBrowser(t, w)
+	b.open(w.url)
+	b.ask("How long does a visa for Japan take?")
+	if bad.left.Load() > 0 {
+		t.Error("the connection was not cut")
+	}
+	if answer := b.text(lastAnswer); !strings.Contains(answer, "A visa for Japan takes five working days.") || strings.Count(answer, "visa") != 1 {
+		t.Errorf("answer = %q (%s)", answer, b.text("#notice"))
+	}
+	b.quiet()
+}
+
+func TestPageKeepsAConversation(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.add("travel.md", handbook)
+	b := openBrowser(t, w)
+	b.open(w.url)
+	b.ask("How long does a visa for Japan take?")
+	b.ask("And how many photographs does it ask for?")
+	b.shot("11-conversation")
+	if step := b.text(".turn:last-child .step"); !strings.Contains(step, "visa") {
+		t.Errorf("step = %q", step)
+	}
+	before := b.text("#turns")
+	calls := w.models.Calls("@cf/meta/llama-3.1-8b-instruct")
+	b.run(chromedp.Reload())
+	b.until("document.querySelector('#turns')?.dataset.restored")
+	if after := b.text("#turns"); after != before || before == "" {
+		t.Errorf("after reloading: %q, before: %q", after, before)
+	}
+	if now := w.models.Calls("@cf/meta/llama-3.1-8b-instruct"); now != calls {
+		t.Errorf("reloading asked the model %d times", now-calls)
+	}
+	b.click("#past")
+	b.until("document.querySelector('#threads li')")
+	b.shot("12-history")
+	b.click("#threads li > .quiet")
+	b.until("!document.querySelector('#threads li') && !document.querySelector('.turn')")
+	b.quiet()
+}
+
+func TestPageMarksWhatIsNotSupported(t *testing.T) {
+	t.Parallel()
+	w := setup(t, func(_ *api.Config, m *[]workersaitest.Option) {
+		*m = append(*m, workersaitest.Chat(func(workersai.TextInput) string {
+			return "A visa for Japan takes five working days. Receipts are kept for nine years in Paris. The consulate sells tickets to the moon."
+		}))
+	})
+	w.add("travel.md", handbook)
+	b := openBrowser(t, w)
+	b.open(w.url)
+	b.ask("How long does a visa for Japan take?")
+	b.shot("13-verdicts")
+	if bad := b.text(".sentence.unsupported"); !strings.Contains(bad, "moon") && !strings.Contains(bad, "Paris") {
+		t.Errorf("marked as unsupported: %q in %q", bad, b.text(lastAnswer))
+	}
+	if label := b.text(".mark.unsupported"); label != "not found" {
+		t.Errorf("its mark says %q", label)
+	}
+	if good := b.text(".sentence.supported"); !strings.Contains(good, "five working days") {
+		t.Errorf("marked as supported: %q", good)
+	}
+	if cited := b.text(".passage mark.cited"); !strings.Contains(cited, "five working days") {
+		t.Errorf("highlighted in the passages: %q", cited)
+	}
+	b.run(chromedp.EmulateViewport(390, 844, chromedp.EmulateMobile))
+	b.click(".turn .passages")
+	b.until("getComputedStyle(document.querySelector('#side')).display === 'block'")
+	b.shot("14-phone-passages")
+	b.click("#side-close")
+	b.until("getComputedStyle(document.querySelector('#side')).display === 'none'")
+	b.shot("15-phone")
+	b.quiet()
+}
+
+func TestPageStops(t *testing.T) {
+	t.Parallel()
+	ended := make(chan error, 1)
+	w := setup(t, answering(hang(ended)))
+	w.collectionOf("default")
+	b := openBrowser(t, w)
+	b.open(w.url)
+	b.run(chromedp.SetValue(chromedp.CSS("#question"), "x"))
+	b.click("#send")
+	b.until("document.querySelector('.turn .answer')?.textContent === 'word'")
+	b.click("#stop")
+	select {
+	case <-ended:
+	case <-time.After(20 * time.Second):
+		t.Error("the work goes on after Stop")
+	}
+	b.until("document.querySelector('.turn .state').textContent === 'Stopped.'")
 	b.quiet()
 }
 
@@ -270,8 +407,8 @@ func TestPageStreamsWordByWord(t *testing.T) {
 	w.add("travel.md", handbook)
 	b := openBrowser(t, w)
 	b.open(w.url)
-	eval[any](b, `window.steps = new Set(); new MutationObserver(() => window.steps.add(document.querySelector('#answer').textContent))
-		.observe(document.querySelector('#answer'), {childList: true, subtree: true, characterData: true}); 1`)
+	eval[any](b, `window.steps = new Set(); new MutationObserver(() => window.steps.add(document.querySelector('.answer')?.textContent))
+		.observe(document.querySelector('#turns'), {childList: true, subtree: true, characterData: true}); 1`)
 	b.ask("How long does a visa for Japan take?")
 	if steps := eval[int](b, "window.steps.size"); steps < 3 {
 		t.Errorf("the answer grew in %d steps", steps)
@@ -343,7 +480,7 @@ func TestPageShowsPayloadsAsText(t *testing.T) {
 		current = p
 		mu.Unlock()
 		b.ask("What does the zebra say? " + p)
-		if answer := b.text("#answer") + b.text("#refusal"); !strings.Contains(answer, strings.TrimSpace(p)) {
+		if answer := b.text(lastAnswer) + b.text(lastRefusal); !strings.Contains(answer, strings.TrimSpace(p)) {
 			t.Errorf("payload %q is not shown as text: %q (%s)", p, answer, b.text("#notice"))
 		}
 		b.click(".source")

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -269,7 +270,7 @@ func (s *Server) endLive(ctx context.Context, a *liveAnswer, last record, e stor
 	defer cancel()
 	err := s.cfg.Store.EndAnswer(ctx, e)
 	a.end(last, failure)
-	if err != nil {
+	if err != nil && !errors.Is(err, store.ErrNotFound) { // else it was deleted
 		s.cfg.Logger.ErrorContext(ctx, "answer not stored", "answer", a.id, "error", err)
 		time.AfterFunc(unstoredLife, func() { s.live.forget(a.id) })
 		return

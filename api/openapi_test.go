@@ -157,6 +157,7 @@ func TestRepliesMatchTheDescription(t *testing.T) {
 	w.into(w.get("/v1/answers/"+kept.ID), 200, nil)
 	w.get("/v1/answers/" + kept.ID + "/events")
 	w.get("/v1/answers/none/events")
+	w.into(w.send("DELETE", "/v1/answers/"+kept.ID, "", nil), 204, nil)
 	w.into(w.post("/v1/threads", `{"title":"Travel"}`), 201, nil)
 	w.into(w.get("/v1/threads?limit=1"), 200, nil)
 	w.into(w.get("/v1/threads/"+kept.Thread), 200, nil)

@@ -194,6 +194,18 @@ func (s *Server) storedAnswer(c echo.Context) error {
 	return c.JSON(http.StatusOK, v)
 }
 
+// deleteAnswer also ends the work on one that is being made here.
+func (s *Server) deleteAnswer(c echo.Context) error {
+	id := c.Param("id")
+	if err := s.cfg.Store.DeleteAnswer(c.Request().Context(), id); err != nil {
+		return missing(err, errNoAnswer)
+	}
+	if a := s.live.find(id); a != nil {
+		a.cancel(errAbandoned)
+	}
+	return c.NoContent(http.StatusNoContent)
+}
+
 type threadView struct {
 	ID         string    `json:"id"`
 	Collection string    `json:"collection"`

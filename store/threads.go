@@ -191,6 +191,15 @@ func (s *Store) Answer(ctx context.Context, id string) (Answer, error) {
 	return a, mapped("answer "+id, err)
 }
 
+// DeleteAnswer removes one; those that went on from it lose what was before. ErrNotFound.
+func (s *Store) DeleteAnswer(ctx context.Context, id string) error {
+	if uuid.Validate(id) != nil {
+		return fmt.Errorf("delete answer %q: %w", id, ErrNotFound)
+	}
+	_, err := one(ctx, s.pool, pgx.RowTo[string], "DELETE FROM answers WHERE id = $1 RETURNING id::text", id)
+	return mapped("delete answer "+id, err)
+}
+
 // ThreadAnswers returns one page of a thread's answers in the order in which they were asked, after the one of that id
 // ("": from the first); more tells whether another page follows.
 func (s *Store) ThreadAnswers(ctx context.Context, threadID, after string, limit int) (page []Answer, more bool, err error) {
