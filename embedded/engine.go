@@ -3,13 +3,11 @@ package embedded
 import (
 	"context"
 	_ "embed"
-	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
-	"strings"
 )
 
 // EngineKind tells where the engine came from.
@@ -72,7 +70,7 @@ func isFile(p string) bool {
 	return err == nil && i.Mode().IsRegular()
 }
 
-//go:embed portable.py
+//go:embed python/portable.py
 var portableScript string
 
 // command builds the command line that serves cfg on port.
@@ -96,7 +94,7 @@ func (e Engine) command(cfg LlamaConfig, who account, port int) (*exec.Cmd, erro
 }
 
 func (e Engine) portableCommand(cfg LlamaConfig, who account, port int) (*exec.Cmd, error) {
-	python, err := findPython(who)
+	python, _, err := findPython(who, 10)
 	if err != nil {
 		return nil, err
 	}
@@ -104,34 +102,6 @@ func (e Engine) portableCommand(cfg LlamaConfig, who account, port int) (*exec.C
 	if cfg.Kind == Rerank {
 		pooling = "rank"
 	}
-	settings, err := json.Marshal(map[string]any{"package": e.Path, "model": cfg.Model, "kind": cfg.Kind, "port": port, "context": cfg.Context,
-		"parallel": cfg.Parallel, "threads": cfg.Threads, "batch": cfg.Batch, "pooling": pooling})
-	if err != nil {
-		return nil, err
-	}
-	cmd := exec.Command(python, "-I", "-u", "-c", portableScript, string(settings))
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=/", "LANG=C.UTF-8", "PYTHONDONTWRITEBYTECODE=1"}
-	return cmd, nil
-}
-
-// findPython returns a Python of 3.10 or newer that the account may run: version managers keep theirs below a home folder,
-// which an unprivileged user often cannot enter.
-func findPython(who account) (string, error) {
-	var tried []string
-	for _, name := range []string{"python3", "/usr/bin/python3", "/usr/local/bin/python3", "python3.13", "python3.12", "python3.11", "python3.10"} {
-		out, err := exec.Command(name, "-c", "import sys; print(sys.executable if sys.version_info >= (3, 10) else '')").Output()
-		exe := strings.TrimSpace(string(out))
-		if err != nil || exe == "" {
-			continue
-		}
-		real, err := filepath.EvalSymlinks(exe)
-		if err == nil {
-			err = who.reachable(real)
-		}
-		if err == nil {
-			return real, nil
-		}
-		tried = append(tried, fmt.Sprintf("%s: %v", exe, err))
-	}
-	return "", fmt.Errorf("%w: the portable engine needs a Python of 3.10 or newer that the engine's user can run: install the system's python3 (tried %s)", ErrUnavailable, strings.Join(tried, "; "))
+	return pythonCommand(python, portableScript, map[string]any{"package": e.Path, "model": cfg.Model, "kind": cfg.Kind, "port": port,
+		"context": cfg.Context, "parallel": cfg.Parallel, "threads": cfg.Threads, "batch": cfg.Batch, "pooling": pooling})
 }

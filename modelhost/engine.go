@@ -13,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/footnote-rag/footnote/workersai"
 )
 
 // Engine is a running model server, local as a rule.
@@ -255,7 +257,10 @@ func (b *backend) readError(resp *http.Response, text []byte) error {
 		f := tooBusy("the engine of "+b.Name+" is busy: "+e.Message, after)
 		f.cause = cause
 		return f
-	case http.StatusBadRequest, http.StatusUnprocessableEntity:
+	case http.StatusRequestEntityTooLarge:
+		return &failure{status: http.StatusRequestEntityTooLarge, code: workersai.CodeNativeTooLarge, cause: cause,
+			message: "too much for the engine of " + b.Name + ": " + e.Message}
+	case http.StatusBadRequest, http.StatusUnsupportedMediaType, http.StatusUnprocessableEntity:
 		f := invalid(e.Message, "the engine of "+b.Name+" refused the request: "+e.Message)
 		f.cause = cause
 		return f

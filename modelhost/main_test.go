@@ -2,6 +2,7 @@ package modelhost_test
 
 import (
 	"context"
+	"io"
 	"os"
 	"sync"
 	"testing"
@@ -29,7 +30,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(engineTests{m}) }
 // started are the real engines of this run.
 var started struct {
 	mu   sync.Mutex
-	list []*embedded.Llama
+	list []io.Closer
 }
 
 // The real engines, shared: loading weights takes longer than most tests.
@@ -64,8 +65,26 @@ func newLlama(choose func(*embedded.Cache, *embedded.LlamaConfig) error) (*embed
 	if err != nil {
 		return nil, err
 	}
-	started.mu.Lock()
-	defer started.mu.Unlock()
-	started.list = append(started.list, l)
+	closeAtEnd(l)
 	return l, nil
 }
+
+func closeAtEnd(c io.Closer) {
+	started.mu.Lock()
+	defer started.mu.Unlock()
+	started.list = append(started.list, c)
+}
+
+// whisper is the speech engine, shared too.
+var whisper = sync.OnceValues(func() (*embedded.Server, error) {
+	files, err := (&embedded.Cache{Dir: embedded.DefaultCacheDir()}).Whisper(context.Background())
+	if err != nil {
+		return nil, err
+	}
+	w, err := embedded.NewWhisper(embedded.WhisperConfig{Files: files})
+	if err != nil {
+		return nil, err
+	}
+	closeAtEnd(w)
+	return w, nil
+})

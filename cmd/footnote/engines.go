@@ -39,6 +39,7 @@ func engineParts() []enginePart {
 		{name: modelhost.EngineMiniLM, what: "all-MiniLM-L6-v2", make: makeMiniLM},
 		{name: modelhost.EngineSmolLM2, what: "SmolLM2-135M-Instruct", make: makeSmolLM2},
 		{name: modelhost.EngineApertium, what: "Apertium, English and Spanish", optional: true, make: makeApertium},
+		{name: modelhost.EngineWhisperTiny, what: "Whisper tiny.en", optional: true, make: makeWhisperTiny},
 	}
 }
 
@@ -73,6 +74,14 @@ func makeApertium(ctx context.Context, _ serviceConfig, cache *embedded.Cache) (
 		return nil, err
 	}
 	return embedded.NewApertium(files)
+}
+
+func makeWhisperTiny(ctx context.Context, cfg serviceConfig, cache *embedded.Cache) (localEngine, error) {
+	files, err := cache.Whisper(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return embedded.NewWhisper(embedded.WhisperConfig{Files: files, Idle: engineIdle, Logger: cfg.log})
 }
 
 // newLlama keeps a nil *embedded.Llama from becoming an engine.
