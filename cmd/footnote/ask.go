@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"mime/multipart"
+	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -20,11 +22,13 @@ type question struct {
 	Limit      int             `json:"limit,omitempty"`
 	Strict     bool            `json:"strict,omitempty"`
 	Agentic    bool            `json:"agentic,omitempty"`
+
+	audio []byte // the question as a recording
 }
 
 func (p *program) askCommand() *cobra.Command {
 	var q question
-	var filter string
+	var filter, audio string
 	cmd := &cobra.Command{
 		Use:   "ask QUESTION",
 		Short: "Ask a question; the answer streams, its footnotes follow",
@@ -33,11 +37,19 @@ of the checker, the document, the place and the quoted text. If the documents do
 model is called; the exit code is 0 all the same. With --json the server's events are printed, one a line.`,
 		Example: `  footnote ask "How do I take a base backup?"
   footnote ask --strict --collection handbook "What is the notice period?"
+  footnote ask --audio question.wav
   footnote ask --json "…" | jq -r 'select(.event=="delta").data.text'`,
-		Args: args(cobra.MinimumNArgs(1)),
 		RunE: func(cmd *cobra.Command, a []string) error {
 			q.Question = strings.Join(a, " ")
+			if (q.Question == "") == (audio == "") {
+				return usagef("give the question as words or, with --audio, as a recording")
+			}
 			var err error
+			if audio != "" {
+				if q.audio, err = os.ReadFile(audio); err != nil {
+					return usagef("--audio: %v", err)
+				}
+			}
 			if q.Filter, err = jsonFlag("--filter", filter); err != nil {
 				return err
 			}
@@ -52,10 +64,26 @@ model is called; the exit code is 0 all the same. With --json the server's event
 	f := cmd.Flags()
 	f.StringVarP(&q.Collection, "collection", "c", "default", "the collection to ask")
 	f.StringVar(&filter, "filter", "", `only documents whose metadata match, e.g. '{"team":{"$eq":"x"}}'`)
+	f.StringVar(&audio, "audio", "", "a recording of the question: WAV, MP3, FLAC, OGG, M4A or WebM")
 	f.IntVar(&q.Limit, "limit", 0, "passages given to the model (default: the server's)")
 	f.BoolVar(&q.Strict, "strict", false, "drop sentences that the documents do not support")
 	f.BoolVar(&q.Agentic, "agentic", false, "let the model search again and read on before it answers; its calls are shown")
 	return cmd
+}
+
+// body is the question as JSON, or as a form with its recording.
+func (q question) body() (io.Reader, string, error) {
+	b, err := json.Marshal(q)
+	if err != nil || q.audio == nil {
+		return bytes.NewReader(b), "application/json", err
+	}
+	var form bytes.Buffer
+	w := multipart.NewWriter(&form)
+	file, err := w.CreateFormFile("audio", "question")
+	if err == nil {
+		_, err = file.Write(q.audio)
+	}
+	return &form, w.FormDataContentType(), errors.Join(err, w.WriteField("request", string(b)), w.Close())
 }
 
 func jsonFlag(name, v string) (json.RawMessage, error) {
@@ -153,6 +181,8 @@ func (p *program) askJSON(ctx context.Context, c *client, q question) error {
 
 // step is the data of the event "step".
 type step struct {
+	Step      string          `json:"step"`
+	To        string          `json:"to"`
 	Tool      string          `json:"tool"`
 	Arguments json.RawMessage `json:"arguments"`
 	Note      string          `json:"note"`
@@ -161,8 +191,11 @@ type step struct {
 	} `json:"found"`
 }
 
-// showStep tells on stderr what the model looked up.
+// showStep tells on stderr what was heard, and what the model looked up.
 func (p *program) showStep(s step) {
+	if s.Step == "transcribe" {
+		p.errorf("heard: %s", oneLine(s.To))
+	}
 	if s.Tool != "" {
 		p.errorf("%s %s: %d passages %s", s.Tool, clip(oneLine(string(s.Arguments)), 120), len(s.Found), s.Note)
 	}

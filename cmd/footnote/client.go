@@ -209,14 +209,14 @@ type sseEvent struct {
 const maxEvent = 16 << 20
 
 // stream posts in and yields the events of the reply. A stream that ends without "done" or "error" ends in an error.
-func (c *client) stream(ctx context.Context, path string, in any) iter.Seq2[sseEvent, error] {
+func (c *client) stream(ctx context.Context, path string, in question) iter.Seq2[sseEvent, error] {
 	return func(yield func(sseEvent, error) bool) {
-		b, err := json.Marshal(in)
+		body, contentType, err := in.body()
 		if err != nil {
 			yield(sseEvent{}, err)
 			return
 		}
-		resp, err := c.send(ctx, http.MethodPost, path, bytes.NewReader(b), "application/json", "text/event-stream")
+		resp, err := c.send(ctx, http.MethodPost, path, body, contentType, "text/event-stream")
 		if err != nil {
 			yield(sseEvent{}, err)
 			return
