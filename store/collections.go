@@ -152,11 +152,14 @@ func (s *Store) DeleteCollection(ctx context.Context, name string) error {
 		if err != nil {
 			return err
 		}
+		if _, err := lockSegments(ctx, tx, id, true); err != nil {
+			return err
+		}
 		// Writers of its documents hold these row locks until they are done.
 		if _, err := tx.Exec(ctx, "SELECT FROM documents WHERE collection_id = $1 ORDER BY id FOR UPDATE", id); err != nil {
 			return err
 		}
-		for _, table := range []string{space.table(), "chunks", "postings", "documents", "collections"} {
+		for _, table := range []string{space.table(), "chunks", "postings", "posting_segments", "fresh_postings", "removed_chunks", "documents", "collections"} {
 			key := "collection_id"
 			if table == "collections" {
 				key = "id"

@@ -156,8 +156,15 @@ type Completion struct {
 // counts, status completed. ErrSuperseded and ErrNotFound (then nothing changes), ErrInvalidVector, ErrInvalidText.
 func (s *Store) Complete(ctx context.Context, c Completion) error {
 	p, err := s.prepare(ctx, c)
+	var collection int64
 	if err == nil {
-		err = s.write(ctx, func(tx pgx.Tx) error { return p.swap(ctx, tx) })
+		err = s.write(ctx, func(tx pgx.Tx) error {
+			collection, err = p.swap(ctx, tx)
+			return err
+		})
+	}
+	if err == nil {
+		s.settleFresh(ctx, collection)
 	}
 	return mapped("complete "+c.DocumentID, err)
 }
@@ -171,7 +178,7 @@ type prepared struct {
 	language string
 	title    string
 	vectors  []pgvector.HalfVector
-	postings []postingRow
+	postings []byte
 	words    int64
 	tokens   int
 }
@@ -260,44 +267,51 @@ func lockVisible(ctx context.Context, tx pgx.Tx, id string) (v visible, err erro
 	return v, err
 }
 
-// remove deletes chunks, vectors and words; ids of a document's chunks are consecutive.
-func (v visible) remove(ctx context.Context, tx pgx.Tx) error {
+// remove deletes chunks, vectors and words; ids of a document's chunks are consecutive. It returns how many removals searches
+// have to be told of: words that are in a segment stay there.
+func (v visible) remove(ctx context.Context, tx pgx.Tx) (removals int64, err error) {
 	if v.chunks == 0 {
-		return nil
+		return 0, nil
 	}
 	last := v.first + int64(v.chunks) - 1
 	for _, sql := range []string{
 		"DELETE FROM chunks WHERE id BETWEEN $1 AND $2",
 		"DELETE FROM " + v.table + " WHERE chunk_id BETWEEN $1 AND $2",
-		"DELETE FROM postings WHERE first_chunk BETWEEN $1 AND $2",
 	} {
 		if _, err := tx.Exec(ctx, sql, v.first, last); err != nil {
-			return err
+			return 0, err
 		}
 	}
-	return nil
+	// Where a segment is being made of them, this waits for it.
+	tag, err := tx.Exec(ctx, "DELETE FROM fresh_postings WHERE first_chunk = $1", v.first)
+	if err != nil || tag.RowsAffected() > 0 {
+		return 0, err
+	}
+	_, err = tx.Exec(ctx, "INSERT INTO removed_chunks (collection_id, first_chunk, chunks) VALUES ($1, $2, $3)", v.collection, v.first, v.chunks)
+	return 1, err
 }
 
 // swap is Complete's transaction.
-func (p *prepared) swap(ctx context.Context, tx pgx.Tx) error {
+func (p *prepared) swap(ctx context.Context, tx pgx.Tx) (collection int64, err error) {
 	if _, err := lockRevision(ctx, tx, p.DocumentID, p.Revision); err != nil {
-		return err
+		return 0, err
 	}
 	old, err := lockVisible(ctx, tx, p.DocumentID)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	if err := old.remove(ctx, tx); err != nil {
-		return err
+	removals, err := old.remove(ctx, tx)
+	if err != nil {
+		return 0, err
 	}
 	if err := p.insert(ctx, tx, old.collection); err != nil {
-		return err
+		return 0, err
 	}
 	if err := p.describe(ctx, tx); err != nil {
-		return err
+		return 0, err
 	}
 	// Last, because other writers of the collection may wait for the counters' row.
-	return addToCounters(ctx, tx, old.collection, counters{chunks: int64(p.Total - old.chunks), words: p.words - old.words})
+	return old.collection, addToCounters(ctx, tx, old.collection, counters{chunks: int64(p.Total - old.chunks), words: p.words - old.words, removals: removals})
 }
 
 // insert copies the new chunks in and moves the staged ones.
@@ -308,9 +322,9 @@ func (p *prepared) insert(ctx context.Context, tx pgx.Tx, collection int64) erro
 		chunks[i] = []any{id, collection, p.DocumentID, p.Revision, c.Ordinal, headingOf(c), c.Start, c.End, c.Tokens, c.Text}
 		vectors[i] = []any{id, collection, p.DocumentID, p.vectors[i]}
 	}
-	postings := make([][]any, len(p.postings))
-	for i, r := range p.postings {
-		postings[i] = []any{collection, r.term, r.first, r.packed}
+	var postings [][]any
+	if len(p.postings) > 0 {
+		postings = [][]any{{p.first, collection, p.Total, p.postings}}
 	}
 	for _, c := range []struct {
 		table   string
@@ -319,7 +333,7 @@ func (p *prepared) insert(ctx context.Context, tx pgx.Tx, collection int64) erro
 	}{
 		{"chunks", []string{"id", "collection_id", "document_id", "generation", "ordinal", "heading", "start_char", "end_char", "token_count", "text"}, chunks},
 		{p.table, []string{"chunk_id", "collection_id", "document_id", "embedding"}, vectors},
-		{"postings", []string{"collection_id", "term", "first_chunk", "packed"}, postings},
+		{"fresh_postings", []string{"first_chunk", "collection_id", "chunks", "packed"}, postings},
 	} {
 		if len(c.rows) == 0 {
 			continue
@@ -394,16 +408,17 @@ func (s *Store) Fail(ctx context.Context, documentID string, revision int64, cod
 }
 
 // counters are changes of a collection's totals.
-type counters struct{ documents, chunks, words int64 }
+type counters struct{ documents, chunks, words, removals int64 }
 
 // counterShards spreads a collection's totals, so that writers seldom wait for each other.
 const counterShards = 16
 
 func addToCounters(ctx context.Context, tx pgx.Tx, collection int64, c counters) error {
 	_, err := tx.Exec(ctx, `
-		INSERT INTO collection_counters AS t (collection_id, shard, documents, chunks, words) VALUES ($1, $2, $3, $4, $5)
+		INSERT INTO collection_counters AS t (collection_id, shard, documents, chunks, words, removals) VALUES ($1, $2, $3, $4, $5, $6)
 		ON CONFLICT (collection_id, shard) DO UPDATE SET documents = t.documents + excluded.documents,
-			chunks = t.chunks + excluded.chunks, words = t.words + excluded.words`,
-		collection, rand.N(counterShards), c.documents, c.chunks, c.words)
+			chunks = t.chunks + excluded.chunks, words = t.words + excluded.words,
+			removals = t.removals + excluded.removals`,
+		collection, rand.N(counterShards), c.documents, c.chunks, c.words, c.removals)
 	return err
 }

@@ -310,13 +310,14 @@ func (s *Store) DeleteDocument(ctx context.Context, id string) error {
 		if err != nil {
 			return err
 		}
-		if err := v.remove(ctx, tx); err != nil {
+		removals, err := v.remove(ctx, tx)
+		if err != nil {
 			return err
 		}
 		if _, err := tx.Exec(ctx, "DELETE FROM documents WHERE id = $1", id); err != nil {
 			return err
 		}
-		return addToCounters(ctx, tx, v.collection, counters{documents: -1, chunks: -int64(v.chunks), words: -v.words})
+		return addToCounters(ctx, tx, v.collection, counters{documents: -1, chunks: -int64(v.chunks), words: -v.words, removals: removals})
 	})
 	return mapped("delete document "+id, err)
 }

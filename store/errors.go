@@ -19,6 +19,7 @@ var (
 	ErrInvalidVector = errors.New("vector is zero, not finite, or of the wrong length")
 	ErrInvalidText   = errors.New("text cannot be stored")
 	ErrInvalidFilter = errors.New("invalid filter")
+	ErrInvalidFusion = errors.New("invalid fusion")
 	ErrSuperseded    = errors.New("a newer version of the document has arrived")
 	ErrUnavailable   = errors.New("database unavailable")
 	ErrStorageFull   = errors.New("database storage is full")

@@ -126,9 +126,8 @@ func (b *bigSpace) plan(t *testing.T, k int) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var batch pgx.Batch
-	run.queueVector(&batch)
-	rows, err := b.pool.Query(t.Context(), "EXPLAIN "+batch.QueuedQueries[0].SQL, batch.QueuedQueries[0].Arguments...)
+	sql, args := run.vectorSQL(k)
+	rows, err := b.pool.Query(t.Context(), "EXPLAIN "+sql, args...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -52,7 +52,8 @@ func (m *maintenance) stopped(space, rows int64) bool {
 
 // Maintain builds the HNSW indexes that are missing: of spaces with Config.IndexAfter rows or more whose number stays the same
 // from one call to the next (a load has ended), or that got very large meanwhile. It drops what a broken build has left.
-// Call it every minute or so in every process; one at a time works, the others return at once. Searches and writes go on.
+// It also merges the segments of the inverted index (segments.go). Call it every minute or so in every process; one at a time
+// works, the others return at once. Searches and writes go on.
 // ErrUnavailable, ErrStorageFull.
 func (s *Store) Maintain(ctx context.Context) error {
 	return mapped("maintain indexes", s.maintain(ctx))
@@ -76,7 +77,7 @@ func (s *Store) maintain(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var errs []error // one space's trouble does not keep the others from their index
+	errs := []error{s.maintainPostings(ctx)} // one's trouble does not keep the others from their index
 	for _, space := range spaces {
 		errs = append(errs, s.maintainSpace(ctx, conn, space))
 	}

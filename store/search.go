@@ -1,10 +1,11 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
-	"strconv"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/pgvector/pgvector-go"
@@ -27,6 +28,7 @@ type SearchQuery struct {
 	Mode       Mode      // default Hybrid
 	Limit      int       // default 10, 1..1000
 	Filter     Filter
+	Fusion     Fusion
 }
 
 // LegScore is a hit's score and 1-based rank within one leg.
@@ -58,20 +60,11 @@ const (
 	defaultLimit = 10
 	maxLimit     = 1000 // pgvector's largest hnsw.ef_search
 
-	// Candidates a leg gives to the fusion. Every candidate gets its exact score in both legs, so more of them change little.
-	vectorCandidates  = 100
-	lexicalCandidates = 200
-
 	// exactRows is the size up to which a collection is scanned exactly: a few milliseconds, and no row is missed.
 	exactRows = 5_000
-)
 
-// How Passage.Score is made. Dividing each leg by its best score and adding the halves was the best simple rule on 16
-// collections (docs/quality.md).
-const (
-	fusionMax     = "0.5 vector/max + 0.5 lexical/max"
-	fusionVector  = "cosine"
-	fusionLexical = "lexical/max"
+	// changedTries is how often a search begins anew because documents it found were replaced before their texts were read.
+	changedTries = 3
 )
 
 // search is one search under way.
@@ -81,33 +74,40 @@ type search struct {
 	vector  pgvector.HalfVector
 	lexical *lexicalLeg // nil if the leg does not run
 	near    []scored    // of the vector leg
+	words   []scored    // of the lexical leg
 	exact   bool        // the vector leg scans every row
-	wanted  int         // rows of the vector leg
+	changed bool        // a document was replaced between the statements
 }
 
 // Search runs the legs, fuses them and returns min(Limit, matching chunks) passages, best first. It takes two network turns:
-// the legs together, then scores and texts of their candidates. ErrInvalidVector, ErrUnavailable.
+// the legs together, then scores and texts of their candidates; one if there is only the vector leg. ErrInvalidVector,
+// ErrInvalidFusion, ErrUnavailable.
 func (s *Store) Search(ctx context.Context, q SearchQuery) ([]Passage, error) {
-	run, err := s.newSearch(q)
-	if err != nil {
-		return nil, mapped("search", err)
-	}
-	run.exact = q.Collection.Chunks <= exactRows || !s.indexed(ctx, q.Collection.Space.ID)
-	if err := run.legs(ctx); err != nil {
-		return nil, mapped("search", err)
-	}
-	// A filter or deleted rows can starve the index scan; the collection has more rows than this, so look at each.
-	if run.Mode != Lexical && !run.exact && len(run.near) < run.wanted {
-		run.exact = true
-		if err := run.legs(ctx); err != nil {
-			return nil, mapped("search", err)
-		}
-	}
-	passages, err := run.fuse(ctx)
+	passages, err := s.search(ctx, q)
 	if err == nil {
 		err = s.addTimes(ctx, passages)
 	}
 	return passages, mapped("search", err)
+}
+
+func (s *Store) search(ctx context.Context, q SearchQuery) (passages []Passage, err error) {
+	run, err := s.newSearch(q)
+	if err != nil {
+		return nil, err
+	}
+	defer run.release()
+	run.exact = q.Collection.Chunks <= exactRows || !s.indexed(ctx, q.Collection.Space.ID)
+	for range changedTries {
+		if run.Mode == Vector {
+			passages, err = run.nearest(ctx)
+		} else {
+			passages, err = run.fused(ctx)
+		}
+		if err != nil || !run.changed {
+			break
+		}
+	}
+	return passages, err
 }
 
 func (s *Store) newSearch(q SearchQuery) (*search, error) {
@@ -118,16 +118,15 @@ func (s *Store) newSearch(q SearchQuery) (*search, error) {
 		q.Limit = defaultLimit
 	}
 	q.Limit = min(q.Limit, maxLimit)
-	run := &search{SearchQuery: q, store: s, wanted: max(vectorCandidates, q.Limit)}
-	if q.Mode == Vector {
-		run.wanted = q.Limit
+	var err error
+	if q.Fusion, err = q.Fusion.withDefaults(q.Limit); err != nil {
+		return nil, err
 	}
+	run := &search{SearchQuery: q, store: s}
 	if q.Mode != Lexical {
-		v, err := unitVector(q.Vector, q.Collection.Space.Dimensions)
-		if err != nil {
+		if run.vector, err = unitVector(q.Vector, q.Collection.Space.Dimensions); err != nil {
 			return nil, err
 		}
-		run.vector = v
 	}
 	if q.Mode != Vector {
 		run.lexical = &lexicalLeg{}
@@ -136,10 +135,71 @@ func (s *Store) newSearch(q SearchQuery) (*search, error) {
 	return run, nil
 }
 
+func (r *search) release() {
+	if r.lexical != nil {
+		r.lexical.release()
+	}
+}
+
 // maxQuestionBytes bounds what is analysed of a question.
 const maxQuestionBytes = 32 << 10
 
 func clipText(s string) string { return s[:min(len(s), maxQuestionBytes)] }
+
+// passageColumns are those of scanPassage, of the aliases k of chunks and d of documents.
+const passageColumns = "k.id, d.id, d.uri, d.title, d.media_type, d.metadata, k.ordinal, k.heading, k.start_char, k.end_char, k.text, k.token_count"
+
+// found is a passage with what the fusion needs.
+type found struct {
+	Passage
+	chunk  int64
+	cosine *float64
+}
+
+func scanFound(row pgx.CollectableRow) (f found, err error) {
+	err = row.Scan(&f.chunk, &f.DocumentID, &f.URI, &f.Title, &f.MediaType, &f.Metadata, &f.Ordinal, &f.Heading, &f.Start, &f.End, &f.Text, &f.Tokens, &f.cosine)
+	return f, err
+}
+
+// nearest is a search by vectors alone, in one statement.
+func (r *search) nearest(ctx context.Context) ([]Passage, error) {
+	sql, args := r.vectorSQL(r.Limit)
+	all, err := many(ctx, r.store.read, scanFound, "SELECT "+passageColumns+`, n.score
+		FROM (`+sql+`) n JOIN chunks k ON k.id = n.chunk_id JOIN documents d ON d.id = k.document_id`, args...)
+	if err != nil {
+		return nil, err
+	}
+	if len(all) < r.Limit && !r.exact { // see legs
+		r.exact = true
+		return r.nearest(ctx)
+	}
+	slices.SortFunc(all, func(a, b found) int {
+		return cmp.Or(cmp.Compare(*b.cosine, *a.cosine), cmp.Compare(a.DocumentID, b.DocumentID), a.Ordinal-b.Ordinal)
+	})
+	passages := make([]Passage, len(all))
+	for i, f := range all {
+		f.Score, f.Fusion = max(*f.cosine, 0), "cosine"
+		f.Vector = &LegScore{*f.cosine, i + 1}
+		passages[i] = f.Passage
+	}
+	return passages, nil
+}
+
+// vectorSQL selects the nearest chunks.
+func (r *search) vectorSQL(limit int) (sql string, args []any) {
+	where, more := r.Filter.where(3)
+	join := ""
+	if !r.Filter.IsZero() {
+		join = "JOIN documents d ON d.id = e.document_id"
+	}
+	order := "e.embedding <#> $2"
+	if r.exact {
+		order = "(e.embedding <#> $2) + 0" // an expression that no index gives: every row of the collection is compared
+	}
+	sql = fmt.Sprintf("SELECT e.chunk_id, -(e.embedding <#> $2) AS score FROM %s e %s WHERE e.collection_id = $1 AND %s ORDER BY %s LIMIT %d",
+		r.Collection.Space.table(), join, where, order, limit)
+	return sql, append([]any{r.Collection.ID, r.vector}, more...)
+}
 
 // legs sends the statements of all legs at once.
 func (r *search) legs(ctx context.Context) error {
@@ -152,38 +212,36 @@ func (r *search) legs(ctx context.Context) error {
 	if r.Mode != Lexical {
 		r.queueVector(&b)
 	}
-	if r.lexical != nil && r.lexical.found == nil {
-		r.queueLexical(&b)
+	r.queueLexical(&b)
+	if err := conn.SendBatch(ctx, &b).Close(); err != nil {
+		return err
 	}
-	return conn.SendBatch(ctx, &b).Close()
+	// A filter or deleted rows can starve the index scan; the collection has more rows than this, so look at each.
+	if r.Mode != Lexical && !r.exact && len(r.near) < r.Fusion.Candidates {
+		r.exact = true
+		var again pgx.Batch
+		r.queueVector(&again)
+		if err := conn.SendBatch(ctx, &again).Close(); err != nil {
+			return err
+		}
+	}
+	return r.scoreWords(ctx, conn.Conn())
 }
 
 func (r *search) queueVector(b *pgx.Batch) {
-	where, args := r.Filter.where(3)
-	join := ""
-	if !r.Filter.IsZero() {
-		join = "JOIN documents d ON d.id = e.document_id"
-	}
-	order := "e.embedding <#> $2"
-	if r.exact {
-		order = "(e.embedding <#> $2) + 0" // an expression that no index gives: every row of the collection is compared
-	}
-	sql := fmt.Sprintf(`SELECT e.chunk_id, -(e.embedding <#> $2) FROM %s e %s WHERE e.collection_id = $1 AND %s ORDER BY %s LIMIT %s`,
-		r.Collection.Space.table(), join, where, order, strconv.Itoa(r.wanted))
-	b.Queue(sql, append([]any{r.Collection.ID, r.vector}, args...)...).Query(func(rows pgx.Rows) error {
-		near, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (c scored, err error) {
-			err = row.Scan(&c.chunk, &c.score)
-			return c, err
-		})
-		r.near = near
+	sql, args := r.vectorSQL(r.Fusion.Candidates)
+	b.Queue(sql, args...).Query(func(rows pgx.Rows) (err error) {
+		r.near = make([]scored, 0, r.Fusion.Candidates)
+		var c scored
+		_, err = pgx.ForEachRow(rows, []any{&c.chunk, &c.score}, func() error { r.near = append(r.near, c); return nil })
 		return err
 	})
 }
 
 func (r *search) queueLexical(b *pgx.Batch) {
 	l := r.lexical
-	b.Queue("SELECT coalesce(sum(chunks), 0)::float8, coalesce(sum(words), 0)::float8 FROM collection_counters WHERE collection_id = $1", r.Collection.ID).
-		QueryRow(func(row pgx.Row) error { return row.Scan(&l.chunks, &l.words) })
+	b.Queue("SELECT coalesce(sum(chunks), 0)::float8, coalesce(sum(words), 0)::float8, coalesce(sum(removals), 0)::bigint FROM collection_counters WHERE collection_id = $1", r.Collection.ID).
+		QueryRow(func(row pgx.Row) error { return row.Scan(&l.chunks, &l.words, &l.removals) })
 	if !r.Filter.IsZero() {
 		where, args := r.Filter.where(2)
 		sql := "SELECT d.first_chunk, d.chunk_count FROM documents d WHERE d.collection_id = $1 AND d.chunk_count > 0 AND " + where + " ORDER BY d.first_chunk"
@@ -195,97 +253,39 @@ func (r *search) queueLexical(b *pgx.Batch) {
 			return err
 		})
 	}
-	b.Queue("SELECT term, first_chunk, packed FROM postings WHERE collection_id = $1 AND term = ANY($2)", r.Collection.ID, l.terms).Query(l.scan)
+	// One statement, because a document may move from one table to the other at any time.
+	b.Queue(`SELECT term, first_chunk, packed FROM postings WHERE collection_id = $1 AND term = ANY($2)
+		UNION ALL SELECT NULL, first_chunk, packed FROM fresh_postings WHERE collection_id = $1`, r.Collection.ID, l.terms).Query(l.scan)
 }
 
-// candidates is the union of the legs' best, as columns for SQL. A score that is not known is NULL.
-type candidates struct {
-	ids               []int64
-	cosine, lexical   []*float64
-	nearRank, lexRank []int
-}
-
-func (r *search) candidates() candidates {
-	var c candidates
-	at := map[int64]int{}
-	place := func(id int64) int {
-		i, ok := at[id]
-		if !ok {
-			i = len(c.ids)
-			at[id] = i
-			c.ids = append(c.ids, id)
-			c.cosine, c.lexical = append(c.cosine, nil), append(c.lexical, nil)
-			c.nearRank, c.lexRank = append(c.nearRank, 0), append(c.lexRank, 0)
+// scoreWords scores the postings without those of removed chunks.
+func (r *search) scoreWords(ctx context.Context, conn *pgx.Conn) error {
+	if r.lexical.removals > 0 {
+		removed, err := r.store.removedChunks(ctx, conn, r.Collection.ID, r.lexical.removals)
+		if err != nil {
+			return err
 		}
-		return i
+		r.lexical.removed = removed
 	}
-	for rank, n := range r.near {
-		i := place(n.chunk)
-		c.cosine[i], c.nearRank[i] = &n.score, rank+1
-	}
-	if r.lexical == nil {
-		return c
-	}
-	scores := r.lexical.scores()
-	for rank, l := range best(scores, max(lexicalCandidates, r.Limit)) {
-		i := place(l.chunk)
-		c.lexical[i], c.lexRank[i] = &l.score, rank+1
-	}
-	for i, id := range c.ids {
-		if s, ok := scores[id]; ok && c.lexical[i] == nil {
-			c.lexical[i] = &s
-		}
-	}
-	return c
+	r.lexical.score()
+	r.words = r.lexical.scores.best(r.Fusion.Candidates)
+	return nil
 }
 
-// fuse gives every candidate its missing cosine, fuses the scores and reads the best ones' texts, in one statement.
-func (r *search) fuse(ctx context.Context) ([]Passage, error) {
-	c := r.candidates()
-	if len(c.ids) == 0 {
-		return nil, nil
-	}
-	cosine, join, args := "NULL::float8", "", []any{c.ids, c.cosine, c.lexical, c.nearRank, c.lexRank, r.Limit}
-	if r.Mode != Lexical {
-		cosine = "coalesce(c.cosine, -(e.embedding <#> $7))"
-		join = "JOIN " + r.Collection.Space.table() + " e ON e.chunk_id = c.id"
-		args = append(args, r.vector)
-	}
-	score, fusion := r.fusion()
-	sql := fmt.Sprintf(`
-		WITH c AS (SELECT * FROM unnest($1::bigint[], $2::float8[], $3::float8[], $4::int[], $5::int[]) AS t(id, cosine, lexical, near_rank, lex_rank)),
-		s AS (SELECT c.id, %s AS cosine, c.lexical, c.near_rank, c.lex_rank FROM c %s),
-		m AS (SELECT s.*, max(s.cosine) OVER () AS best_cosine, max(s.lexical) OVER () AS best_lexical FROM s),
-		f AS (SELECT m.*, %s AS score FROM m)
-		SELECT d.id, d.uri, d.title, d.media_type, d.metadata, k.ordinal, k.heading, k.start_char, k.end_char, k.text, k.token_count,
-		       f.score, f.cosine, f.lexical, f.near_rank, f.lex_rank
-		FROM f JOIN chunks k ON k.id = f.id JOIN documents d ON d.id = k.document_id
-		ORDER BY f.score DESC, d.id, k.ordinal LIMIT $6`, cosine, join, score)
-	return many(ctx, r.store.read, func(row pgx.CollectableRow) (Passage, error) { return r.scanPassage(row, fusion) }, sql, args...)
+// removals are the removed chunks of a collection as of a number of removals.
+type removals struct {
+	made   int64
+	chunks *ranges
 }
 
-// fusion is the score in SQL, 0 to 1, and its name.
-func (r *search) fusion() (sql, name string) {
-	switch {
-	case r.Mode == Lexical:
-		return "coalesce(lexical / nullif(best_lexical, 0), 0)", fusionLexical
-	case r.Mode == Vector:
-		return "greatest(cosine, 0)", fusionVector
+// removedChunks reads the removed chunks when there are more than were known.
+func (s *Store) removedChunks(ctx context.Context, conn *pgx.Conn, collection, made int64) (*ranges, error) {
+	if known, ok := s.removed.Load(collection); ok && known.(removals).made >= made {
+		return known.(removals).chunks, nil
 	}
-	return "0.5 * coalesce(greatest(cosine, 0) / nullif(best_cosine, 0), 0) + 0.5 * coalesce(lexical / nullif(best_lexical, 0), 0)", fusionMax
-}
-
-func (r *search) scanPassage(row pgx.CollectableRow, fusion string) (Passage, error) {
-	p := Passage{Fusion: fusion}
-	var cosine, lexical *float64
-	var nearRank, lexRank int
-	err := row.Scan(&p.DocumentID, &p.URI, &p.Title, &p.MediaType, &p.Metadata, &p.Ordinal, &p.Heading, &p.Start, &p.End, &p.Text, &p.Tokens,
-		&p.Score, &cosine, &lexical, &nearRank, &lexRank)
-	if cosine != nil {
-		p.Vector = &LegScore{*cosine, nearRank}
+	chunks, now, err := readRemoved(ctx, conn, collection)
+	if err == nil {
+		s.removed.Store(collection, removals{now, chunks})
 	}
-	if lexical != nil {
-		p.Lexical = &LegScore{*lexical, lexRank}
-	}
-	return p, err
+	return chunks, err
 }

@@ -77,6 +77,7 @@ type Store struct {
 
 	indexes sync.Map // space id → indexState (maintain.go)
 	budgets sync.Map // [provider, kind] → *waiting (budget.go)
+	removed sync.Map // collection id → removals (search.go)
 
 	maintenance maintenance
 }

@@ -371,7 +371,7 @@ func TestLexicalIsBM25(t *testing.T) {
 			t.Errorf("%q: %d hits, want %d", query, len(ps), len(want))
 		}
 		for _, p := range ps {
-			if math.Abs(p.Lexical.Score-want[p.Text]) > 1e-9 {
+			if math.Abs(p.Lexical.Score-want[p.Text]) > 1e-6 {
 				t.Errorf("%q: score of %q = %v, want %v", query, p.Text, p.Lexical.Score, want[p.Text])
 			}
 		}

@@ -3,20 +3,9 @@ package store
 import (
 	"encoding/binary"
 	"errors"
-	"math"
+	"maps"
 	"slices"
-
-	"github.com/jackc/pgx/v5"
 )
-
-// BM25's constants: Lucene's defaults, which beat 0.9/0.4 by 1.3 points of nDCG@10 on the mean of 16 collections.
-const (
-	bm25K1 = 1.2
-	bm25B  = 0.75
-)
-
-// runChunks is how many chunks one row of postings covers at most: three short numbers each must fit an index row.
-const runChunks = 128
 
 // chunkWords is what the index needs of a chunk.
 type chunkWords struct {
@@ -43,175 +32,93 @@ func (a *analyzer) wordsOf(title string, c Chunk) chunkWords {
 	return w
 }
 
-// postingRow is one row of the table postings.
-type postingRow struct {
-	term   string
-	first  int64
-	packed []byte
+// posting is one chunk that holds a term: how often, and how long the chunk is.
+type posting struct {
+	chunk     int64
+	tf, words uint32
 }
 
-// invert turns the words of a document's chunks, whose ids begin at first, into rows. packed holds for each chunk with the
-// term, as unsigned varints: the distance of its id from the one before (from the row's first chunk at first), the number of
-// occurrences, the chunk's length.
-func invert(chunks []chunkWords, first int64) (rows []postingRow, total int64) {
-	slices.SortFunc(chunks, func(a, b chunkWords) int { return a.ordinal - b.ordinal })
-	for run := range slices.Chunk(chunks, runChunks) {
-		base := first + int64(run[0].ordinal)
-		packed := map[string][]byte{}
-		last := map[string]int{}
-		for _, c := range run {
-			total += int64(c.length)
-			for term, n := range c.counts {
-				from, seen := last[term]
-				if !seen {
-					from = run[0].ordinal
-				}
-				b := binary.AppendUvarint(packed[term], uint64(c.ordinal-from))
-				b = binary.AppendUvarint(b, uint64(n))
-				packed[term] = binary.AppendUvarint(b, uint64(c.length))
-				last[term] = c.ordinal
-			}
-		}
-		for term, b := range packed {
-			rows = append(rows, postingRow{term, base, b})
-		}
-	}
-	slices.SortFunc(rows, func(a, b postingRow) int {
-		if a.term != b.term {
-			return compareStrings(a.term, b.term)
-		}
-		return int(a.first - b.first)
-	})
-	return rows, total
-}
-
-func compareStrings(a, b string) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
+// appendPosting packs a posting as unsigned varints: the distance of its id from the one before, the number of occurrences, the
+// chunk's length.
+func appendPosting(b []byte, before int64, p posting) []byte {
+	b = binary.AppendUvarint(b, uint64(p.chunk-before))
+	b = binary.AppendUvarint(b, uint64(p.tf))
+	return binary.AppendUvarint(b, uint64(p.words))
 }
 
 var errPostings = errors.New("postings are damaged: run REINDEX, or load the collection again")
 
-// posting is one chunk that holds a term.
-type posting struct {
-	chunk     int64
-	tf, words float64
-}
-
-// unpack calls f for each posting of a row.
-func unpack(first int64, packed []byte, f func(posting)) error {
+// appendUnpacked adds a row's postings, whose distances begin at first, to list.
+func appendUnpacked(list []posting, first int64, packed []byte) ([]posting, error) {
 	id := first
-	for len(packed) > 0 {
+	for i := 0; i < len(packed); {
 		var v [3]uint64
-		for i := range v {
-			n := 0
-			if v[i], n = binary.Uvarint(packed); n <= 0 {
-				return errPostings
+		for j := range v {
+			if i < len(packed) && packed[i] < 0x80 { // nearly always
+				v[j] = uint64(packed[i])
+				i++
+				continue
 			}
-			packed = packed[n:]
+			x, n := binary.Uvarint(packed[i:])
+			if n <= 0 {
+				return list, errPostings
+			}
+			v[j] = x
+			i += n
 		}
 		id += int64(v[0])
-		f(posting{id, float64(v[1]), float64(v[2])})
+		list = append(list, posting{id, uint32(v[1]), uint32(v[2])})
 	}
-	return nil
+	return list, nil
 }
 
-// lexicalLeg collects the postings of a question's terms and scores them.
-type lexicalLeg struct {
-	terms  []string
-	counts []int
-	found  map[string][]posting
-	chunks float64 // in the collection
-	words  float64
-	allow  *ranges // nil: every chunk
-}
-
-func (l *lexicalLeg) scan(rows pgx.Rows) error {
-	l.found = make(map[string][]posting, len(l.terms))
-	var term string
-	var first int64
-	var packed []byte
-	_, err := pgx.ForEachRow(rows, []any{&term, &first, (*pgxBytes)(&packed)}, func() error {
-		list := l.found[term]
-		err := unpack(first, packed, func(p posting) { list = append(list, p) })
-		l.found[term] = list
-		return err
-	})
-	return err
-}
-
-// pgxBytes scans a bytea without copying it: the row is read before the next one comes.
-type pgxBytes []byte
-
-// ScanBytes implements pgtype.BytesScanner.
-func (b *pgxBytes) ScanBytes(v []byte) error {
-	*b = v
-	return nil
-}
-
-// scores is BM25 in Lucene's form, over all chunks that hold a term (Robertson and Zaragoza 2009, without the constant
-// factor k1+1): Σ count · ln(1 + (N-n+½)/(n+½)) · tf / (tf + k1·(1-b+b·length/mean)).
-func (l *lexicalLeg) scores() map[int64]float64 {
-	mean := max(l.words/max(l.chunks, 1), 1)
-	total := 0
-	for _, list := range l.found {
-		total += len(list)
-	}
-	scores := make(map[int64]float64, total)
-	for i, term := range l.terms {
-		list := l.found[term]
-		n := float64(len(list))
-		weight := float64(l.counts[i]) * math.Log(1+(max(l.chunks, n)-n+0.5)/(n+0.5))
-		for _, p := range list {
-			if l.allow == nil || l.allow.has(p.chunk) {
-				scores[p.chunk] += weight * p.tf / (p.tf + bm25K1*(1-bm25B+bm25B*p.words/mean))
+// invert turns the words of a document's chunks, whose ids begin at first, into one row of fresh_postings: for each term in
+// order its length and bytes, the length of its postings and these, packed from first.
+func invert(chunks []chunkWords, first int64) (packed []byte, total int64) {
+	slices.SortFunc(chunks, func(a, b chunkWords) int { return a.ordinal - b.ordinal })
+	lists := map[string][]byte{}
+	last := map[string]int64{}
+	for _, c := range chunks {
+		total += int64(c.length)
+		id := first + int64(c.ordinal)
+		for term, n := range c.counts {
+			before, seen := last[term]
+			if !seen {
+				before = first
 			}
+			lists[term] = appendPosting(lists[term], before, posting{id, uint32(n), uint32(c.length)})
+			last[term] = id
 		}
 	}
-	return scores
-}
-
-// scored is a chunk with its score in one leg.
-type scored struct {
-	chunk int64
-	score float64
-}
-
-// best returns the k highest scores in order; equal ones by id, so that a search gives the same answer each time.
-func best(scores map[int64]float64, k int) []scored {
-	all := make([]scored, 0, len(scores))
-	for id, s := range scores {
-		all = append(all, scored{id, s})
+	for _, term := range slices.Sorted(maps.Keys(lists)) {
+		packed = binary.AppendUvarint(packed, uint64(len(term)))
+		packed = append(packed, term...)
+		packed = binary.AppendUvarint(packed, uint64(len(lists[term])))
+		packed = append(packed, lists[term]...)
 	}
-	slices.SortFunc(all, func(a, b scored) int {
-		switch {
-		case a.score > b.score:
-			return -1
-		case a.score < b.score:
-			return 1
+	return packed, total
+}
+
+// eachTerm walks a row of fresh_postings.
+func eachTerm(packed []byte, f func(term, postings []byte) error) error {
+	field := func() ([]byte, bool) {
+		n, size := binary.Uvarint(packed)
+		if size <= 0 || n > uint64(len(packed)-size) {
+			return nil, false
 		}
-		return int(a.chunk - b.chunk)
-	})
-	return all[:min(k, len(all))]
-}
-
-// ranges is a set of chunk ids as sorted, disjoint runs.
-type ranges struct{ first, end []int64 }
-
-func (r *ranges) add(first int64, n int) {
-	r.first = append(r.first, first)
-	r.end = append(r.end, first+int64(n))
-}
-
-func (r *ranges) has(id int64) bool {
-	i, found := slices.BinarySearch(r.first, id)
-	if found {
-		return true
+		v := packed[size : size+int(n)]
+		packed = packed[size+int(n):]
+		return v, true
 	}
-	return i > 0 && id < r.end[i-1]
+	for len(packed) > 0 {
+		term, ok := field()
+		postings, ok2 := field()
+		if !ok || !ok2 {
+			return errPostings
+		}
+		if err := f(term, postings); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -47,12 +47,22 @@ var invariants = []invariant{
 	{"nothing is staged for a revision that has ended", `
 		SELECT s.document_id, s.revision, s.ordinal, d.revision AS newest, d.status FROM staged_chunks s JOIN documents d ON d.id = s.document_id
 		WHERE s.revision > d.revision OR d.status IN ('completed', 'error')`},
-	{"words belong to visible chunks", `
-		SELECT p.collection_id, p.term, p.first_chunk FROM postings p LEFT JOIN chunks c ON c.id = p.first_chunk
-		WHERE c.id IS NULL OR c.collection_id <> p.collection_id`},
-	{"a document with words has postings", `
-		SELECT d.id, d.word_count FROM documents d
-		WHERE (d.word_count > 0) <> EXISTS (SELECT FROM postings p WHERE p.first_chunk BETWEEN d.first_chunk AND d.first_chunk + d.chunk_count - 1)`},
+	{"fresh words belong to visible documents", `
+		SELECT f.collection_id, f.first_chunk FROM fresh_postings f
+		LEFT JOIN chunks c ON c.id = f.first_chunk LEFT JOIN documents d ON d.id = c.document_id AND d.first_chunk = f.first_chunk AND d.chunk_count = f.chunks
+		WHERE d.id IS NULL OR d.collection_id <> f.collection_id`},
+	{"words belong to a segment of their collection", `
+		SELECT p.collection_id, p.term, p.first_chunk, p.segment FROM postings p LEFT JOIN posting_segments g ON g.id = p.segment
+		WHERE g.id IS NULL OR g.collection_id <> p.collection_id OR p.first_chunk NOT BETWEEN g.id AND g.last_chunk`},
+	{"a document's words are fresh or in a segment", `
+		SELECT d.id, d.word_count FROM documents d WHERE d.word_count > 0
+			AND NOT EXISTS (SELECT FROM fresh_postings f WHERE f.first_chunk = d.first_chunk)
+			AND NOT EXISTS (SELECT FROM posting_segments g WHERE g.collection_id = d.collection_id AND d.first_chunk BETWEEN g.id AND g.last_chunk)`},
+	{"a segment has postings", `
+		SELECT g.id FROM posting_segments g WHERE NOT EXISTS (SELECT FROM postings p WHERE p.segment = g.id)
+			AND EXISTS (SELECT FROM documents d WHERE d.collection_id = g.collection_id AND d.word_count > 0 AND d.first_chunk BETWEEN g.id AND g.last_chunk)`},
+	{"removed chunks are not visible", `
+		SELECT r.collection_id, r.first_chunk, r.chunks, c.id FROM removed_chunks r JOIN chunks c ON c.id BETWEEN r.first_chunk AND r.first_chunk + r.chunks - 1`},
 	{"counters are true", `
 		SELECT k.id, n.*, t.* FROM collections k
 		CROSS JOIN LATERAL (SELECT coalesce(sum(documents), 0) AS documents, coalesce(sum(chunks), 0) AS chunks, coalesce(sum(words), 0) AS words

@@ -1,0 +1,251 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+)
+
+// Fusion says how the legs' scores become one. The zero value is the default, which was the best simple rule on the collections
+// of docs/search.md.
+type Fusion struct {
+	Method        string // FusionMax (default), FusionMinMax, FusionZScore or FusionRRF
+	VectorWeight  float64
+	LexicalWeight float64 // both 0: 0.5 each; they are scaled to a sum of 1
+	Candidates    int     // of each leg; default 100 and no less than Limit
+}
+
+// Methods of fusion. All but FusionRRF give every candidate of one leg its exact score in the other.
+const (
+	FusionMax    = "max"    // score / the leg's best
+	FusionMinMax = "minmax" // (score - the leg's last candidate) / (best - last)
+	FusionZScore = "zscore" // standard deviations over the leg's mean, -3 to 3 made 0 to 1
+	FusionRRF    = "rrf"    // 1 / (60 + rank), as a share of the first rank's
+)
+
+const (
+	defaultCandidates = 100
+	rrfK              = 60
+	zRange            = 3
+)
+
+func (f Fusion) withDefaults(limit int) (Fusion, error) {
+	f.Method = cmp.Or(f.Method, FusionMax)
+	if !slices.Contains([]string{FusionMax, FusionMinMax, FusionZScore, FusionRRF}, f.Method) {
+		return f, fmt.Errorf("%w: method %q: it is one of max, minmax, zscore, rrf", ErrInvalidFusion, f.Method)
+	}
+	if f.Candidates < 0 || f.Candidates > maxLimit {
+		return f, fmt.Errorf("%w: %d candidates: give a number from 1 to %d", ErrInvalidFusion, f.Candidates, maxLimit)
+	}
+	f.Candidates = max(cmp.Or(f.Candidates, defaultCandidates), limit)
+	if f.VectorWeight == 0 && f.LexicalWeight == 0 {
+		f.VectorWeight, f.LexicalWeight = 0.5, 0.5
+	}
+	sum := f.VectorWeight + f.LexicalWeight
+	if f.VectorWeight < 0 || f.LexicalWeight < 0 || math.IsInf(sum, 0) || math.IsNaN(sum) {
+		return f, fmt.Errorf("%w: weights %v and %v: give finite numbers of at least 0", ErrInvalidFusion, f.VectorWeight, f.LexicalWeight)
+	}
+	f.VectorWeight, f.LexicalWeight = f.VectorWeight/sum, f.LexicalWeight/sum
+	return f, nil
+}
+
+// name describes the score of a mode, for those who read why a passage was found.
+func (f Fusion) name(mode Mode) string {
+	if mode == Lexical {
+		return "lexical/max"
+	}
+	share := func(w float64) string { return strconv.FormatFloat(w, 'g', 3, 64) }
+	how := map[string]string{FusionMax: "/max", FusionMinMax: " min-max", FusionZScore: " z-score", FusionRRF: " reciprocal rank"}[f.Method]
+	return share(f.VectorWeight) + " vector" + how + " + " + share(f.LexicalWeight) + " lexical" + how
+}
+
+// legScale turns a leg's scores into 0 to 1; a score that is not known is 0.
+type legScale struct {
+	method      string
+	best, last  float64
+	mean, sigma float64
+	some        bool
+}
+
+// scaleOf measures a leg's candidates, best first.
+func scaleOf(method string, leg []scored) legScale {
+	s := legScale{method: method, some: len(leg) > 0}
+	if !s.some {
+		return s
+	}
+	s.best, s.last = leg[0].score, leg[len(leg)-1].score
+	for _, c := range leg {
+		s.mean += c.score / float64(len(leg))
+	}
+	for _, c := range leg {
+		s.sigma += (c.score - s.mean) * (c.score - s.mean) / float64(len(leg))
+	}
+	s.sigma = math.Sqrt(s.sigma)
+	return s
+}
+
+// of is the scaled score; rank 0 means that the leg did not return the chunk.
+func (s legScale) of(score float64, rank int) float64 {
+	if !s.some {
+		return 0
+	}
+	var v float64
+	switch s.method {
+	case FusionMax:
+		if s.best > 0 {
+			v = score / s.best
+		}
+	case FusionMinMax:
+		v = 1
+		if s.best > s.last {
+			v = (score - s.last) / (s.best - s.last)
+		}
+	case FusionZScore:
+		v = 0.5
+		if s.sigma > 0 {
+			v = ((score-s.mean)/s.sigma + zRange) / (2 * zRange)
+		}
+	case FusionRRF:
+		if rank > 0 {
+			v = (rrfK + 1) / float64(rrfK+rank)
+		}
+	}
+	return min(max(v, 0), 1)
+}
+
+// candidate is a chunk that a leg has returned.
+type candidate struct {
+	chunk             int64
+	cosine            float64 // if known
+	known             bool
+	final             bool // its score does not depend on a cosine that is not known
+	lexical           float64
+	nearRank, lexRank int
+	score             float64 // the most it can be, where the cosine is not known
+}
+
+// fused is a search by words, or by words and vectors.
+func (r *search) fused(ctx context.Context) ([]Passage, error) {
+	r.changed = false
+	if err := r.legs(ctx); err != nil {
+		return nil, err
+	}
+	all := r.candidates()
+	vector, lexical := scaleOf(r.Fusion.Method, r.near), scaleOf(r.Fusion.Method, r.words)
+	if r.Mode == Lexical {
+		vector.some, lexical.method, r.Fusion.LexicalWeight = false, FusionMax, 1
+	}
+	fuse := func(c *candidate) {
+		c.score = r.Fusion.VectorWeight*vector.of(c.cosine, c.nearRank) + r.Fusion.LexicalWeight*lexical.of(c.lexical, c.lexRank)
+	}
+	for i := range all {
+		fuse(&all[i])
+	}
+	slices.SortFunc(all, func(a, b candidate) int { return cmp.Or(cmp.Compare(b.score, a.score), cmp.Compare(a.chunk, b.chunk)) })
+	all = worthReading(all, r.Limit)
+	texts, err := r.texts(ctx, all)
+	if err != nil || len(all) == 0 {
+		return nil, err
+	}
+	passages := make([]Passage, 0, len(all))
+	for i := range all {
+		c := &all[i]
+		f, ok := texts[c.chunk]
+		if !ok {
+			r.changed = true
+			continue
+		}
+		if f.cosine != nil && !c.known {
+			c.cosine, c.known = *f.cosine, true
+			fuse(c)
+		}
+		passages = append(passages, r.passage(f.Passage, *c))
+	}
+	slices.SortStableFunc(passages, func(a, b Passage) int {
+		return cmp.Or(cmp.Compare(b.Score, a.Score), cmp.Compare(a.DocumentID, b.DocumentID), a.Ordinal-b.Ordinal)
+	})
+	return passages[:min(r.Limit, len(passages))], nil
+}
+
+func (r *search) passage(p Passage, c candidate) Passage {
+	p.Score, p.Fusion = c.score, r.Fusion.name(r.Mode)
+	if c.known {
+		p.Vector = &LegScore{c.cosine, c.nearRank}
+	}
+	if c.lexical > 0 {
+		p.Lexical = &LegScore{c.lexical, c.lexRank}
+	}
+	return p
+}
+
+// candidates is the union of the legs' best. The vector leg's have their lexical score; the others' cosine is not known, and no
+// higher than that of the last one near, so that stands for it.
+func (r *search) candidates() []candidate {
+	all := make([]candidate, 0, len(r.near)+len(r.words))
+	at := make(map[int64]int, len(r.near))
+	for i, n := range r.near {
+		at[n.chunk] = i
+		all = append(all, candidate{chunk: n.chunk, cosine: n.score, known: true, final: true, nearRank: i + 1, lexical: r.lexical.scores.at(n.chunk)})
+	}
+	final := r.Mode == Lexical || r.Fusion.Method == FusionRRF || r.Fusion.VectorWeight == 0
+	farthest := 0.0
+	if len(r.near) > 0 {
+		farthest = r.near[len(r.near)-1].score
+	}
+	for i, w := range r.words {
+		if place, ok := at[w.chunk]; ok {
+			all[place].lexRank = i + 1
+			continue
+		}
+		all = append(all, candidate{chunk: w.chunk, cosine: farthest, final: final, lexical: w.score, lexRank: i + 1})
+	}
+	return all
+}
+
+// worthReading leaves those, of the sorted candidates, that can be among the best limit when all cosines are known.
+func worthReading(all []candidate, limit int) []candidate {
+	final := 0
+	for i, c := range all {
+		if final == limit {
+			return all[:i]
+		}
+		if c.final {
+			final++
+		}
+	}
+	return all
+}
+
+// texts reads the candidates' passages, and the cosines that are not known.
+func (r *search) texts(ctx context.Context, all []candidate) (map[int64]found, error) {
+	if len(all) == 0 {
+		return nil, nil
+	}
+	ids := make([]int64, len(all))
+	var unknown []int64
+	for i, c := range all {
+		ids[i] = c.chunk
+		if !c.known {
+			unknown = append(unknown, c.chunk)
+		}
+	}
+	cosine, join, args := "NULL::float8", "", []any{ids}
+	if r.Mode != Lexical && len(unknown) > 0 {
+		cosine = "-(e.embedding <#> $3)"
+		join = "LEFT JOIN " + r.Collection.Space.table() + " e ON e.chunk_id = k.id AND k.id = ANY($2)"
+		args = append(args, unknown, r.vector)
+	}
+	rows, err := many(ctx, r.store.read, scanFound, "SELECT "+passageColumns+", "+cosine+`
+		FROM chunks k JOIN documents d ON d.id = k.document_id `+join+" WHERE k.id = ANY($1)", args...)
+	if err != nil {
+		return nil, err
+	}
+	byChunk := make(map[int64]found, len(rows))
+	for _, f := range rows {
+		byChunk[f.chunk] = f
+	}
+	return byChunk, nil
+}
