@@ -347,7 +347,7 @@ func TestLexicalIsBM25(t *testing.T) {
 			for range 1 + r.IntN(15) {
 				w = append(w, vocabulary[min(r.IntN(10), r.IntN(10))])
 			}
-			lines = append(lines, strings.Join(w, " ")+fmt.Sprintf(" %d", len(all)+len(lines)))
+			lines = append(lines, strings.Join(w, " ")+fmt.Sprintf(" %d", 100+len(all)+len(lines)))
 		}
 		all = append(all, lines...)
 		doc := newDocument(c, fmt.Sprint(d), strings.Join(lines, "\n"))

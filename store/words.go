@@ -11,7 +11,7 @@ import (
 type chunkWords struct {
 	ordinal int
 	counts  map[string]int
-	length  int // terms, repeated ones counted
+	length  int // terms, repeated ones counted, lone letters and digits not
 }
 
 // wordsOf analyses a chunk. The words of the document's title and of the heading path count for it too: a passage often
@@ -20,7 +20,9 @@ func (a *analyzer) wordsOf(title string, c Chunk) chunkWords {
 	w := chunkWords{ordinal: c.Ordinal, counts: map[string]int{}}
 	count := func(term string) {
 		w.counts[term]++
-		w.length++
+		if !lone(term) {
+			w.length++
+		}
 	}
 	a.each(title, count)
 	for _, h := range c.Heading {
