@@ -29,6 +29,7 @@ type Server struct {
 	idle   *time.Timer
 	starts int
 	closed bool
+	peak   int64 // bytes of memory, the most that was measured
 }
 
 // serverSpec is what a kind of engine says of its process.

@@ -136,8 +136,8 @@ func refused(err error) bool {
 func (b *backend) once(ctx context.Context, q request) (*reply, error) {
 	base, release, err := b.engine.Acquire(ctx)
 	if err != nil {
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
+		if f := (*failure)(nil); errors.As(err, &f) || ctx.Err() != nil {
+			return nil, cmpErr(ctx.Err(), err)
 		}
 		return nil, engineFailed(fmt.Sprintf("the engine of %s cannot be started: %v", b.Name, err), err)
 	}

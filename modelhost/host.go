@@ -37,7 +37,11 @@ type Config struct {
 	Logger     *slog.Logger         // default: slog.Default
 	Getenv     func(string) string  // for ${NAME} in the catalogue's keys; default: nothing is looked up
 
-	Limits Limits           // requests a minute by task and account; default: none
+	Limits Limits // requests a minute by task and account; default: none
+	// MemoryBudget is how many bytes the engines of this machine may take together. Starting one first stops those that
+	// are idle, the one unused longest first, and waits where all are busy. Default: no limit.
+	MemoryBudget int64
+
 	Faults Faults           // injected on purpose, for tests of clients; default: none
 	Now    func() time.Time // default time.Now
 
@@ -59,6 +63,7 @@ type Host struct {
 	known    map[string]Model    // by name and alias, all
 	limits   *limiter
 	metrics  *metrics
+	memory   *memory
 	queued   *batchQueue
 	tokens   [][sha256.Size]byte
 	client   *http.Client
@@ -97,6 +102,7 @@ func New(cfg Config) (*Host, error) {
 		cfg: cfg, log: cfg.Logger, schemas: schemas, client: newEngineClient(),
 		models: map[string]*backend{}, known: map[string]Model{}, limits: newLimiter(cfg.Limits, cfg.Now), metrics: newMetrics(),
 	}
+	h.memory = newMemory(cfg.MemoryBudget, h.metrics)
 	h.queued = newBatchQueue(h)
 	h.stopping, h.stop = context.WithCancel(context.Background())
 	for _, t := range cfg.Tokens {
@@ -109,9 +115,12 @@ func New(cfg Config) (*Host, error) {
 // resolve gives every model the first of its backends whose engine is there. Models that share an engine share its
 // gate and its queue.
 func (h *Host) resolve() {
-	shared := map[string]*backend{}
+	shared, engines := map[string]*backend{}, map[string]Engine{}
+	for name, e := range h.cfg.Engines {
+		engines[name] = h.memory.bind(name, e)
+	}
 	for _, m := range h.cfg.Catalogue.Models {
-		b := h.pick(m)
+		b := h.pick(m, engines)
 		if b != nil {
 			key := b.Engine + "|" + b.URL + "|" + m.Task
 			if first := shared[key]; first != nil {
@@ -131,9 +140,9 @@ func (h *Host) resolve() {
 	}
 }
 
-func (h *Host) pick(m Model) *backend {
+func (h *Host) pick(m Model, engines map[string]Engine) *backend {
 	for _, s := range m.Backends {
-		engine := h.cfg.Engines[s.Engine]
+		engine := engines[s.Engine]
 		s = s.withDefaults(m, h.cfg.Getenv)
 		if s.URL != "" {
 			engine = URLEngine(s.URL, s.Key)

@@ -26,6 +26,8 @@ type metrics struct {
 	starts   *prometheus.CounterVec
 	cold     *prometheus.HistogramVec
 	faults   *prometheus.CounterVec
+	loads    *prometheus.CounterVec
+	unloads  *prometheus.CounterVec
 }
 
 func newMetrics() *metrics {
@@ -44,13 +46,17 @@ func newMetrics() *metrics {
 			Buckets: []float64{.05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300}}, []string{"engine"}),
 		faults: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "footnote_model_faults_total", Help: "Faults injected on purpose, by name."}, []string{"fault"}),
+		loads: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "footnote_model_engine_loads_total", Help: "Starts of an engine under the memory budget."}, []string{"engine"}),
+		unloads: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "footnote_model_engine_unloads_total", Help: "Ends of an engine under the memory budget: to make room, or by itself."}, []string{"engine"}),
 	}
 }
 
 // Collectors are the host's Prometheus metrics, to be registered once.
 func (h *Host) Collectors() []prometheus.Collector {
 	m := h.metrics
-	return []prometheus.Collector{m.requests, m.duration, m.tokens, m.starts, m.cold, m.faults, queueCollector{h}}
+	return []prometheus.Collector{m.requests, m.duration, m.tokens, m.starts, m.cold, m.faults, m.loads, m.unloads, h.memory, queueCollector{h}}
 }
 
 // finished counts one request. Only names of the catalogue become labels: clients cannot make up series.

@@ -39,6 +39,7 @@ type modelsServeFlags struct {
 	tokensFile string
 	accounts   []string
 	rateLimits string
+	faults     string
 }
 
 func (p *program) modelsServeCommand() *cobra.Command {
@@ -60,6 +61,8 @@ needs one of them, from wherever it comes.`,
 	f := cmd.Flags()
 	f.StringVar(&o.tokensFile, "tokens-file", "", "a file of bearer tokens, one a line, beside FOOTNOTE_API_KEY")
 	f.StringSliceVar(&o.accounts, "account", nil, "account ids that are served; default any")
+	f.StringVar(&p.settings.MemoryBudget, "memory-budget", p.settings.MemoryBudget, "what the engines may take together, such as 4GiB; idle ones make room (FOOTNOTE_MEMORY_BUDGET)")
+	f.StringVar(&o.faults, "fault", "", "failures injected on purpose, to test clients, such as stream_cut=0.1,429=0.05,seed=7 (docs/faults.md)")
 	f.StringVar(&o.rateLimits, "rate-limits", "none", "requests a minute by task and account: none, or cloudflare for its documented ones")
 	return cmd
 }
@@ -73,6 +76,10 @@ func (o modelsServeFlags) hostConfig(apiKey string) (modelhost.Config, error) {
 		c.Limits = modelhost.CloudflareLimits()
 	default:
 		return c, usagef("--rate-limits is %q: choose none or cloudflare", o.rateLimits)
+	}
+	var err error
+	if c.Faults, err = modelhost.ParseFaults(o.faults); err != nil {
+		return c, usagef("--fault: %v", err)
 	}
 	if o.tokensFile == "" {
 		return c, nil

@@ -141,6 +141,9 @@ func (s *service) localHost(ctx context.Context, cfg serviceConfig, hc modelhost
 		return localHost{}, err
 	}
 	hc.Catalogue, hc.Engines, hc.Getenv, hc.Logger = catalogue, engines, os.Getenv, cfg.log
+	if hc.MemoryBudget, err = parseSize(cfg.settings.MemoryBudget); err != nil {
+		return localHost{}, err
+	}
 	hc.Tokenizers = map[string]modelhost.Tokenizer{modelhost.EngineMiniLM: ingest.WordPiece()}
 	host, err := modelhost.New(hc)
 	if err != nil {

@@ -45,6 +45,7 @@ type settings struct {
 	EmbedPerMin    int    // FOOTNOTE_EMBED_PER_MINUTE
 	ChatPerMin     int    // FOOTNOTE_CHAT_PER_MINUTE
 	ContextWindow  int    // FOOTNOTE_CONTEXT_WINDOW, tokens
+	MemoryBudget   string // FOOTNOTE_MEMORY_BUDGET: what the engines of this machine may take together; "" no limit
 }
 
 const (
@@ -87,6 +88,7 @@ func readSettings(env func(string) string) (settings, error) {
 		Catalogue:      env("FOOTNOTE_CATALOGUE"),
 		Profile:        cmp.Or(env("FOOTNOTE_PROFILE"), "small"),
 		LogLevel:       cmp.Or(env("FOOTNOTE_LOG_LEVEL"), "info"),
+		MemoryBudget:   env("FOOTNOTE_MEMORY_BUDGET"),
 	}
 	var errs []error
 	for _, n := range []struct {
@@ -138,7 +140,8 @@ func (s *settings) check() error {
 	if _, err := s.logLevel(); err != nil {
 		return err
 	}
-	return nil
+	_, err := parseSize(s.MemoryBudget)
+	return err
 }
 
 // remoteModels tells whether models are reached at Cloudflare or another host instead of in this process.
