@@ -84,7 +84,7 @@ func TestBindingRun(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			resp, body := c.call.do(t, srv)
-			if resp.StatusCode != c.status || resp.Header.Get("Content-Type") != c.kind || !strings.Contains(body, c.want) {
+			if resp.StatusCode != c.status || resp.Header.Get("Content-Type") != c.kind || !strings.Contains(body, c.want) || (c.status == 200 && !strings.HasPrefix(body, c.want)) {
 				t.Errorf("HTTP %d, %s, %.200s, want %d, %s and %q", resp.StatusCode, resp.Header.Get("Content-Type"), body, c.status, c.kind, c.want)
 			}
 			if c.status == 200 && resp.Header.Get("Cf-Ai-Req-Id") == "" {

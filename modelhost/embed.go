@@ -285,16 +285,22 @@ func checkRow(row []float32, dimensions int) error {
 // writeEmbeddings writes the envelope by hand: a hundred rows through encoding/json cost several milliseconds more.
 func writeEmbeddings(c *call, out *workersai.EmbeddingOutput, notices []workersai.Notice) {
 	buf := make([]byte, 0, 256+len(out.Data)*len(out.Data[0])*12)
-	buf = fmt.Appendf(buf, `{"result":{"shape":[%d,%d],"data":`, out.Shape[0], out.Shape[1])
+	if !c.bare {
+		buf = append(buf, `{"result":`...)
+	}
+	buf = fmt.Appendf(buf, `{"shape":[%d,%d],"data":`, out.Shape[0], out.Shape[1])
 	buf = appendRows(buf, out.Data)
 	if out.Pooling != "" {
 		buf = fmt.Appendf(buf, `,"pooling":%q`, out.Pooling)
 	}
 	buf = append(buf, `,"usage":`...)
 	buf = appendJSON(buf, out.Usage)
-	buf = append(buf, `},"success":true,"errors":[],"messages":`...)
-	buf = appendJSON(buf, append([]workersai.Notice{}, notices...))
 	buf = append(buf, '}')
+	if !c.bare {
+		buf = append(buf, `,"success":true,"errors":[],"messages":`...)
+		buf = appendJSON(buf, append([]workersai.Notice{}, notices...))
+		buf = append(buf, '}')
+	}
 	c.w.Header().Set("Content-Type", "application/json")
 	c.w.Header().Set("Content-Length", strconv.Itoa(len(buf)))
 	c.w.WriteHeader(http.StatusOK)
