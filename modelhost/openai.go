@@ -1,6 +1,8 @@
 package modelhost
 
 import (
+	"encoding/binary"
+	"math"
 	"net/http"
 	"slices"
 	"strings"
@@ -28,26 +30,43 @@ func (h *Host) openAIEmbeddings(c *call) error {
 	var in struct {
 		Model string            `json:"model"`
 		Input workersai.Strings `json:"input"`
+
+		EncodingFormat string `json:"encoding_format"` // float or base64, which OpenAI's own packages ask for
 	}
 	b, err := h.openAIBody(c, &in, &in.Model, TaskEmbeddings)
 	if err != nil {
 		return err
+	}
+	if !slices.Contains([]string{"", "float", "base64"}, in.EncodingFormat) {
+		return invalid("enum "+in.EncodingFormat+" not in float,base64 at '/encoding_format'", "")
 	}
 	out, _, err := h.embedding(c.r.Context(), b, workersai.EmbeddingInput{Text: in.Input})
 	if err != nil {
 		return err
 	}
 	type row struct {
-		Object    string    `json:"object"`
-		Index     int       `json:"index"`
-		Embedding []float32 `json:"embedding"`
+		Object    string `json:"object"`
+		Index     int    `json:"index"`
+		Embedding any    `json:"embedding"`
 	}
 	rows := make([]row, len(out.Data))
 	for i, v := range out.Data {
 		rows[i] = row{"embedding", i, v}
+		if in.EncodingFormat == "base64" {
+			rows[i].Embedding = packedVector(v)
+		}
 	}
 	writeJSON(c.w, http.StatusOK, map[string]any{"object": "list", "model": in.Model, "data": rows, "usage": out.Usage})
 	return nil
+}
+
+// packedVector is OpenAI's base64 form: the numbers as little-endian float32, which encoding/json writes as base64.
+func packedVector(v []float32) []byte {
+	out := make([]byte, 0, 4*len(v))
+	for _, f := range v {
+		out = binary.LittleEndian.AppendUint32(out, math.Float32bits(f))
+	}
+	return out
 }
 
 // openAISchema lets the typed decoder judge the rest.
