@@ -22,6 +22,7 @@ type question struct {
 	Limit      int             `json:"limit,omitempty"`
 	Strict     bool            `json:"strict,omitempty"`
 	Agentic    bool            `json:"agentic,omitempty"`
+	Extractive bool            `json:"extractive,omitempty"`
 
 	audio []byte // the question as a recording
 }
@@ -118,6 +119,7 @@ type answerDone struct {
 	Grounded bool            `json:"grounded"`
 	Reason   *string         `json:"reason"`
 	Best     json.RawMessage `json:"best,omitempty"`
+	Evidence float64         `json:"evidence"`
 	Usage    struct {
 		PromptTokens     int `json:"prompt_tokens"`
 		CompletionTokens int `json:"completion_tokens"`
