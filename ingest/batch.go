@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,9 +27,14 @@ type batcher struct {
 	calls      atomic.Int64
 
 	mu      sync.Mutex
-	pending []*text
+	pending []*request    // those with texts to take, in order of arrival
 	wake    chan struct{} // has one place: a free sender looks again
+	express chan struct{} // likewise, for the sender of short documents
 }
+
+// expressTexts is how many texts make a document short: it has a sender of its own, so that it need not wait for the
+// hundreds of texts of a bulk load that are under way.
+const expressTexts = 16
 
 // text is one chunk on its way. Its document waits for all of its texts.
 type text struct {
@@ -40,23 +46,26 @@ type text struct {
 
 // request is what one document waits for.
 type request struct {
-	ctx  context.Context
-	mu   sync.Mutex
-	left int
-	err  error
-	done chan struct{}
+	ctx   context.Context
+	size  int     // of all
+	texts []*text // not taken yet; the batcher's lock guards them
+	mu    sync.Mutex
+	left  int
+	err   error
+	done  chan struct{}
 }
 
 func newBatcher(cfg Config) *batcher {
-	return &batcher{cfg: cfg, wake: make(chan struct{}, 1), gate: gate{pauses: defaultPauses},
+	return &batcher{cfg: cfg, wake: make(chan struct{}, 1), express: make(chan struct{}, 1), gate: gate{pauses: defaultPauses},
 		budget: cfg.Store.Budget(store.BudgetConfig{Provider: cfg.Provider, Kind: "embed", PerMinute: cfg.EmbedPerMinute})}
 }
 
 // start runs the senders until ctx ends.
 func (b *batcher) start(ctx context.Context, wg *sync.WaitGroup) {
 	for range b.cfg.Concurrency {
-		wg.Go(func() { b.sendLoop(ctx) })
+		wg.Go(func() { b.sendLoop(ctx, b.wake, b.take) })
 	}
+	wg.Go(func() { b.sendLoop(ctx, b.express, b.takeShort) })
 }
 
 // embed fills the chunks' vectors. It returns when all are there, when one of them cannot be embedded (*ExtractError), or
@@ -65,13 +74,14 @@ func (b *batcher) embed(ctx context.Context, chunks []store.Chunk) error {
 	if len(chunks) == 0 {
 		return nil
 	}
-	r := &request{ctx: ctx, left: len(chunks), done: make(chan struct{})}
-	b.mu.Lock()
+	r := &request{ctx: ctx, size: len(chunks), left: len(chunks), done: make(chan struct{})}
 	for i := range chunks {
-		b.pending = append(b.pending, &text{embedded: EmbedText(chunks[i]), chunk: &chunks[i], of: r})
+		r.texts = append(r.texts, &text{embedded: EmbedText(chunks[i]), chunk: &chunks[i], of: r})
 	}
-	b.mu.Unlock()
+	b.mu.Lock()
+	b.pending = append(b.pending, r)
 	b.signal()
+	b.mu.Unlock()
 	select {
 	case <-r.done:
 		return r.err
@@ -81,12 +91,24 @@ func (b *batcher) embed(ctx context.Context, chunks []store.Chunk) error {
 	}
 }
 
+// signal wakes the senders that have something to take; the caller holds the lock.
 func (b *batcher) signal() {
+	if len(b.pending) > 0 {
+		ring(b.wake)
+	}
+	if slices.ContainsFunc(b.pending, (*request).short) {
+		ring(b.express)
+	}
+}
+
+func ring(bell chan struct{}) {
 	select {
-	case b.wake <- struct{}{}:
+	case bell <- struct{}{}:
 	default:
 	}
 }
+
+func (r *request) short() bool { return r.size <= expressTexts }
 
 // end fails the whole request, once.
 func (r *request) end(err error) {
@@ -117,38 +139,62 @@ func (r *request) over() bool {
 	return r.left == 0
 }
 
-// take removes the next batch from the queue, without the texts of requests that have ended.
+// take removes the next batch from the queue: of long documents if there are any, else of short ones. They are not mixed, or a
+// short document would wait for a whole batch of a long one. Half of the places go to those who have waited longest, the others
+// to those who need the fewest, so that neither is starved by the other.
 func (b *batcher) take() []*text {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	var batch []*text
-	n := 0
-	for _, t := range b.pending {
-		if len(batch) == b.cfg.BatchTexts {
-			break
-		}
-		n++
-		if !t.of.over() {
-			batch = append(batch, t)
-		}
+	b.dropEnded()
+	from := slices.DeleteFunc(slices.Clone(b.pending), (*request).short)
+	if len(from) == 0 {
+		from = b.pending
 	}
-	b.pending = b.pending[n:]
-	if len(b.pending) == 0 {
-		b.pending = nil // lets the array go
-	} else {
-		b.signal() // for the other senders
+	return b.fill(from)
+}
+
+// takeShort removes a batch of short documents' texts.
+func (b *batcher) takeShort() []*text {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.dropEnded()
+	return b.fill(slices.DeleteFunc(slices.Clone(b.pending), func(r *request) bool { return !r.short() }))
+}
+
+// fill moves the next texts of the requests into a batch; the caller holds the lock.
+func (b *batcher) fill(from []*request) []*text {
+	batch := move(nil, from, (b.cfg.BatchTexts+1)/2)
+	fewest := slices.Clone(from)
+	slices.SortStableFunc(fewest, func(x, y *request) int { return len(x.texts) - len(y.texts) })
+	batch = move(batch, fewest, b.cfg.BatchTexts)
+	b.dropEnded()
+	b.signal()
+	return batch
+}
+
+// move appends texts of the requests, in their order, until the batch has size texts.
+func move(batch []*text, from []*request, size int) []*text {
+	for _, r := range from {
+		n := min(size-len(batch), len(r.texts))
+		batch = append(batch, r.texts[:n]...)
+		r.texts = r.texts[n:]
 	}
 	return batch
 }
 
-func (b *batcher) sendLoop(ctx context.Context) {
+// dropEnded lets go of requests that are over or have no texts left to take.
+func (b *batcher) dropEnded() {
+	b.pending = slices.DeleteFunc(b.pending, func(r *request) bool { return len(r.texts) == 0 || r.over() })
+}
+
+func (b *batcher) sendLoop(ctx context.Context, wake <-chan struct{}, take func() []*text) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-b.wake:
+		case <-wake:
 		}
-		for batch := b.take(); len(batch) > 0; batch = b.take() {
+		for batch := take(); len(batch) > 0; batch = take() {
 			b.send(ctx, batch)
 		}
 	}

@@ -15,7 +15,6 @@ import (
 	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/riverqueue/river"
 
 	"github.com/footnote-rag/footnote/store"
 )
@@ -58,19 +57,8 @@ func (s *Service) put(ctx context.Context, d Document) (store.Document, store.Pu
 	}
 	sum := sha256.Sum256(d.Source)
 	return s.cfg.Store.PutDocument(ctx, store.NewDocument{Collection: c, URI: d.URI, Title: d.Title, MediaType: d.MediaType, Language: d.Language,
-		Metadata: d.Metadata, Source: d.Source, SHA256: sum[:], Settings: settings(c)}, s.enqueue(d.MediaType))
-}
-
-// enqueue makes the job of a document of a media type.
-func (s *Service) enqueue(mediaType string) func(context.Context, pgx.Tx, store.Document) error {
-	opts := &river.InsertOpts{Queue: river.QueueDefault}
-	if isAudio(mediaType) {
-		opts.Queue = speechQueue
-	}
-	return func(ctx context.Context, tx pgx.Tx, d store.Document) error {
-		_, err := s.queue.InsertTx(ctx, tx, documentArgs{DocumentID: d.ID, Revision: d.Revision}, opts)
-		return err
-	}
+		Metadata: d.Metadata, Source: d.Source, SHA256: sum[:], Settings: settings(c)},
+		func(ctx context.Context, tx pgx.Tx, doc store.Document) error { return s.enqueue(ctx, tx, doc, d) })
 }
 
 // check validates what a client sent and fills the media type.

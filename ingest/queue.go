@@ -48,6 +48,39 @@ const (
 	stuckBackstop = 24 * time.Hour
 )
 
+// Documents of a collection that has few waiting go to a queue of their own, so that they need not wait for another
+// collection's bulk load. Both queues are always worked, so neither starves.
+const (
+	expressQueue   = "express"
+	expressBacklog = 16      // unfinished documents of a collection; the next ones are a bulk load
+	expressShare   = 4       // one express worker for so many others
+	expressBytes   = 1 << 20 // of a source; larger ones would occupy the few workers
+)
+
+// enqueue inserts the document's job within the put's transaction.
+func (s *Service) enqueue(ctx context.Context, tx pgx.Tx, stored store.Document, d Document) error {
+	queue, err := queueOf(ctx, tx, stored.CollectionID, d)
+	if err != nil {
+		return err
+	}
+	_, err = s.queue.InsertTx(ctx, tx, documentArgs{DocumentID: stored.ID, Revision: stored.Revision}, &river.InsertOpts{Queue: queue})
+	return err
+}
+
+func queueOf(ctx context.Context, tx pgx.Tx, collectionID int64, d Document) (string, error) {
+	if isAudio(d.MediaType) {
+		return speechQueue, nil
+	}
+	if len(d.Source) > expressBytes {
+		return river.QueueDefault, nil
+	}
+	waiting, err := store.Unfinished(ctx, tx, collectionID, expressBacklog+1)
+	if err != nil || waiting > expressBacklog { // the document itself is counted
+		return river.QueueDefault, err
+	}
+	return expressQueue, nil
+}
+
 // migrateQueue brings River's tables up to date; other processes wait.
 func migrateQueue(ctx context.Context, pool *pgxpool.Pool) error {
 	conn, err := pool.Acquire(ctx)
@@ -73,8 +106,12 @@ func (s *Service) newQueue() (*river.Client[pgx.Tx], error) {
 		return nil, err
 	}
 	return river.NewClient(riverpgxv5.New(s.cfg.Store.Pool()), &river.Config{
-		ID:                          s.id,
-		Queues:                      map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: s.cfg.Workers}, speechQueue: {MaxWorkers: s.cfg.Concurrency}},
+		ID: s.id,
+		Queues: map[string]river.QueueConfig{
+			river.QueueDefault: {MaxWorkers: s.cfg.Workers},
+			expressQueue:       {MaxWorkers: max(1, s.cfg.Workers/expressShare)},
+			speechQueue:        {MaxWorkers: s.cfg.Concurrency},
+		},
 		Workers:                     workers,
 		JobTimeout:                  -1,
 		RescueStuckJobsAfter:        stuckBackstop,

@@ -300,6 +300,13 @@ func (s *Store) StatusCounts(ctx context.Context, collectionID int64) (map[Statu
 	return counts, nil
 }
 
+// Unfinished counts the collection's documents that are queued or running, as the transaction sees them, up to atMost.
+func Unfinished(ctx context.Context, tx pgx.Tx, collectionID int64, atMost int) (n int, err error) {
+	err = tx.QueryRow(ctx, `SELECT count(*) FROM (SELECT FROM documents WHERE collection_id = $1 AND status IN ('queued', 'running') LIMIT $2) AS few`,
+		collectionID, atMost).Scan(&n)
+	return n, mapped("count unfinished documents", err)
+}
+
 // DeleteDocument removes it with everything of it; ErrNotFound.
 func (s *Store) DeleteDocument(ctx context.Context, id string) error {
 	if uuid.Validate(id) != nil {
