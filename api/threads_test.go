@@ -273,6 +273,9 @@ func TestThreadGoesOn(t *testing.T) {
 	prompts := make(chan []workersai.Message, 8)
 	w := setup(t, func(_ *api.Config, m *[]workersaitest.Option) {
 		*m = append(*m, workersaitest.Chat(func(in workersai.TextInput) string {
+			if in.ResponseFormat != nil {
+				return `{"question":"How many photographs does a visa for Japan ask for?","parts":[]}`
+			}
 			prompts <- in.Messages
 			return "A visa for Japan takes five working days."
 		}))
@@ -286,7 +289,7 @@ func TestThreadGoesOn(t *testing.T) {
 	}
 	var first, second, fork keptReply
 	w.into(w.post("/v1/answer", `{"question":"How long does a visa for Japan take?","thread":"new"}`), 200, &first)
-	w.into(w.post("/v1/answer", `{"question":"And how many photographs does it ask for?","thread":"`+first.Thread+`","understand":{"decompose":false}}`), 200, &second)
+	w.into(w.post("/v1/answer", `{"question":"And how many photographs does it ask for?","thread":"`+first.Thread+`"}`), 200, &second)
 	w.into(w.post("/v1/answer", `{"question":"How long are receipts kept for?","previous_id":"`+first.ID+`"}`), 200, &fork)
 	if first.Thread == "" || second.Thread != first.Thread || second.PreviousID == nil || *second.PreviousID != first.ID || fork.Thread != first.Thread {
 		t.Errorf("first %+v, second %+v, fork %+v", first, second, fork)
@@ -296,7 +299,7 @@ func TestThreadGoesOn(t *testing.T) {
 			t.Errorf("prompt %d has %d messages", turns, got)
 		}
 	}
-	if len(second.Steps) == 0 || second.Steps[0].Step != retrieval.StepRewrite {
+	if len(second.Steps) != 1 || second.Steps[0].Step != retrieval.StepRewrite || second.Steps[0].To != "How many photographs does a visa for Japan ask for?" {
 		t.Errorf("steps = %+v", second.Steps)
 	}
 	var thread struct {

@@ -122,17 +122,17 @@ func (a *answering) find(ctx context.Context, c store.Collection) error {
 	if a.q.Limit <= 0 {
 		a.q.Limit = defaultPassages
 	}
-	query, err := a.rewrite()
+	queries, err := a.understand(ctx)
 	if err != nil {
 		return err
 	}
-	found, err := a.s.search(ctx, c, SearchRequest{Query: query, Limit: a.q.Limit, Filter: a.q.Filter, Mode: a.q.Mode})
+	found, err := a.searchAll(ctx, c, queries)
 	if err != nil {
 		return err
 	}
 	a.done.Timings.SearchMS = milliseconds(a.start)
 	a.done.Degraded, a.done.Threshold = found.Degraded, a.s.cfg.Threshold
-	a.query, a.hits = query, found.Passages
+	a.query, a.hits = a.q.Question, found.Passages
 	a.weigh(found.Passages, c)
 	a.passages, err = a.s.merge(ctx, found.Passages)
 	return err

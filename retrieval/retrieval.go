@@ -58,6 +58,7 @@ type Service struct {
 	store       library
 	shelf       shelf
 	models      models
+	thinker     thinker // nil: none
 	embedBudget budget
 	chatBudget  budget
 	vectors     *vectorCache
@@ -91,7 +92,7 @@ func New(cfg Config) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Service{cfg: cfg, store: cfg.Store, shelf: cfg.Store, models: cfg.Models, vectors: newVectorCache(),
+	return &Service{cfg: cfg, store: cfg.Store, shelf: cfg.Store, models: cfg.Models, thinker: cfg.Models, vectors: newVectorCache(),
 		embedBudget: cfg.Store.Budget(store.BudgetConfig{Provider: cfg.Provider, Kind: "embed", PerMinute: cfg.EmbedPerMinute}),
 		chatBudget:  cfg.Store.Budget(store.BudgetConfig{Provider: cfg.Provider, Kind: "chat", PerMinute: cfg.ChatPerMinute}),
 	}, nil
