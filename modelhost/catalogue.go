@@ -85,13 +85,14 @@ type Model struct {
 	Setup       string    `yaml:"setup"`       // what to do where none is: the text of the 7502
 }
 
-// Backend is one way to serve a model: an engine of Config.Engines, or a URL.
+// Backend is one way to serve a model: an engine of Config.Engines, a URL, or weights.
 type Backend struct {
-	Engine string `yaml:"engine"` // key of Config.Engines
-	URL    string `yaml:"url"`    // or the root of a server that speaks Kind's protocol, without /v1
-	Key    string `yaml:"key"`    // bearer token for URL; ${NAME} is looked up with Config.Getenv
-	Model  string `yaml:"model"`  // what the engine calls the model; default: the name of Engine or of the model
-	Kind   string `yaml:"kind"`   // the protocol: see taskKinds
+	Engine  string `yaml:"engine"`  // key of Config.Engines
+	URL     string `yaml:"url"`     // or the root of a server that speaks Kind's protocol, without /v1
+	Weights string `yaml:"weights"` // or a GGUF file or its URL, a key of Config.Engines too: whoever runs the host starts an engine for it
+	Key     string `yaml:"key"`     // bearer token for URL; ${NAME} is looked up with Config.Getenv
+	Model   string `yaml:"model"`   // what the engine calls the model; default: the name of Engine or of the model
+	Kind    string `yaml:"kind"`    // the protocol: see taskKinds
 
 	StandIn       string        `yaml:"stand_in"`       // the weights' name where they are not the named model's
 	Dimensions    int           `yaml:"dimensions"`     // of the vectors; 0 is not checked
@@ -185,8 +186,10 @@ func (c Catalogue) validate() error {
 
 func (b Backend) validate(task string) error {
 	switch {
-	case (b.Engine == "") == (b.URL == ""):
-		return errors.New("give engine or url, not both")
+	case given(b.Engine)+given(b.URL)+given(b.Weights) != 1:
+		return errors.New("give one of engine, url and weights")
+	case b.Weights != "" && taskKinds[task][0] != "llama":
+		return fmt.Errorf("weights are for models that llama.cpp serves, not for %s", task)
 	case b.Pooling != "" && b.Pooling != "mean" && b.Pooling != "cls":
 		return fmt.Errorf("pooling %q is neither mean nor cls", b.Pooling)
 	case b.Kind != "" && !slices.Contains(taskKinds[task], b.Kind):
@@ -199,6 +202,13 @@ func (b Backend) validate(task string) error {
 		return errors.New("a limit is negative")
 	}
 	return nil
+}
+
+func given(s string) int {
+	if s == "" {
+		return 0
+	}
+	return 1
 }
 
 // withDefaults fills what the file left out.

@@ -1,6 +1,7 @@
 package modelhost
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -122,7 +123,7 @@ func (h *Host) resolve() {
 	for _, m := range h.cfg.Catalogue.Models {
 		b := h.pick(m, engines)
 		if b != nil {
-			key := b.Engine + "|" + b.URL + "|" + m.Task
+			key := b.Engine + "|" + b.URL + "|" + b.Weights + "|" + m.Task
 			if first := shared[key]; first != nil {
 				b.gate, b.embeds = first.gate, first.embeds
 			} else {
@@ -142,7 +143,7 @@ func (h *Host) resolve() {
 
 func (h *Host) pick(m Model, engines map[string]Engine) *backend {
 	for _, s := range m.Backends {
-		engine := engines[s.Engine]
+		engine := engines[cmp.Or(s.Engine, s.Weights)]
 		s = s.withDefaults(m, h.cfg.Getenv)
 		if s.URL != "" {
 			engine = URLEngine(s.URL, s.Key)

@@ -40,6 +40,8 @@ func engineParts() []enginePart {
 		{name: modelhost.EngineSmolLM2, what: "SmolLM2-135M-Instruct", make: makeSmolLM2},
 		{name: modelhost.EngineApertium, what: "Apertium, English and Spanish", optional: true, make: makeApertium},
 		{name: modelhost.EngineWhisperTiny, what: "Whisper tiny.en", optional: true, make: makeWhisperTiny},
+		{name: modelhost.EngineWhisper, what: "Whisper, weights of your own", optional: true, make: makeWhisperOwn},
+		{name: modelhost.EngineM2M100, what: "m2m100, weights of your own", optional: true, make: makeM2M100},
 	}
 }
 
@@ -84,6 +86,34 @@ func makeWhisperTiny(ctx context.Context, cfg serviceConfig, cache *embedded.Cac
 	return embedded.NewWhisper(embedded.WhisperConfig{Files: files, Idle: engineIdle, Logger: cfg.log})
 }
 
+// makeWhisperOwn and makeM2M100 serve the weights that a setting names; the setting is the word that their engine is to be
+// installed.
+func makeWhisperOwn(ctx context.Context, cfg serviceConfig, cache *embedded.Cache) (localEngine, error) {
+	dir := cfg.settings.Engines.WhisperDir
+	if dir == "" {
+		return nil, fmt.Errorf("%w: set FOOTNOTE_WHISPER_DIR to the folder of your weights", embedded.ErrUnavailable)
+	}
+	cache.Offline = cfg.offline
+	files, err := cache.WhisperAt(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	return embedded.NewWhisper(embedded.WhisperConfig{Files: files, Idle: engineIdle, Logger: cfg.log})
+}
+
+func makeM2M100(ctx context.Context, cfg serviceConfig, cache *embedded.Cache) (localEngine, error) {
+	dir := cfg.settings.Engines.M2M100Dir
+	if dir == "" {
+		return nil, fmt.Errorf("%w: set FOOTNOTE_M2M100_DIR to the folder of your weights", embedded.ErrUnavailable)
+	}
+	cache.Offline = cfg.offline
+	files, err := cache.M2M100At(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	return embedded.NewM2M100(embedded.M2M100Config{Files: files, Idle: engineIdle, Logger: cfg.log})
+}
+
 // newLlama keeps a nil *embedded.Llama from becoming an engine.
 func newLlama(c embedded.LlamaConfig) (localEngine, error) {
 	l, err := embedded.NewLlama(c)
@@ -93,14 +123,15 @@ func newLlama(c embedded.LlamaConfig) (localEngine, error) {
 	return l, nil
 }
 
-// localEngines makes the engines of this machine; nothing runs before a model is used. With URLs or the full profile there
-// are none of ours. With cfg.offline nothing is fetched, and what is not here is left out.
+// localEngines makes the engines of this machine; nothing runs before a model is used. A server that the settings name comes
+// in its place. The full profile has none of the small text models. With cfg.offline nothing is fetched, and what is not
+// here is left out.
 func (s *service) localEngines(ctx context.Context, cfg serviceConfig) (map[string]modelhost.Engine, error) {
-	if cfg.settings.Profile == "full" {
-		return urlEngines(cfg.settings), nil
-	}
-	engines := map[string]modelhost.Engine{}
+	engines := cfg.settings.Engines.engines()
 	for _, part := range engineParts() {
+		if cfg.settings.Profile == "full" && !part.optional {
+			continue
+		}
 		cache := cfg.cache()
 		cache.Offline = cfg.offline || part.optional
 		e, err := part.make(ctx, cfg, cache)

@@ -132,12 +132,15 @@ type localHost struct {
 
 // localHost makes the model host; the caller serves its handler. The catalogue and the engines of hc are filled in.
 func (s *service) localHost(ctx context.Context, cfg serviceConfig, hc modelhost.Config) (localHost, error) {
+	catalogue, err := readCatalogue(cfg.settings.Catalogue)
+	if err != nil {
+		return localHost{}, err
+	}
 	engines, err := s.localEngines(ctx, cfg)
 	if err != nil {
 		return localHost{}, err
 	}
-	catalogue, err := readCatalogue(cfg.settings.Catalogue)
-	if err != nil {
+	if err := s.weightEngines(ctx, cfg, catalogue, engines); err != nil {
 		return localHost{}, err
 	}
 	hc.Catalogue, hc.Engines, hc.Getenv, hc.Logger = catalogue, engines, os.Getenv, cfg.log
@@ -200,23 +203,12 @@ func catalogueModel(c modelhost.Catalogue, name string, engines map[string]model
 			continue
 		}
 		for _, b := range m.Backends {
-			if b.URL != "" || engines[b.Engine] != nil {
+			if b.URL != "" || engines[cmp.Or(b.Engine, b.Weights)] != nil {
 				return b
 			}
 		}
 	}
 	return modelhost.Backend{}
-}
-
-// urlEngines are servers that somebody else runs.
-func urlEngines(set settings) map[string]modelhost.Engine {
-	engines := map[string]modelhost.Engine{}
-	for name, url := range map[string]string{modelhost.EngineBGEBase: set.EmbedURL, modelhost.EngineLlama8B: set.ChatURL} {
-		if url != "" {
-			engines[name] = modelhost.URLEngine(url, "")
-		}
-	}
-	return engines
 }
 
 // migrateOnly opens the database, which applies the migrations, and closes it.

@@ -13,39 +13,39 @@ import (
 	"strings"
 
 	"github.com/footnote-rag/footnote/embedded"
+	"github.com/footnote-rag/footnote/modelhost"
 	"github.com/footnote-rag/footnote/workersai"
 )
 
 // settings is everything the process reads from flags and the environment, read once. A flag beats the environment, the
 // environment beats the default.
 type settings struct {
-	Addr           string // FOOTNOTE_ADDR: where serve listens
-	DataDir        string // FOOTNOTE_DATA_DIR
-	CacheDir       string // FOOTNOTE_CACHE_DIR
-	ModelsAddr     string // FOOTNOTE_MODELS_ADDR: where `models serve` listens
-	URL            string // FOOTNOTE_URL: what the client commands talk to; "" means the address, or a server of our own
-	APIKey         string // FOOTNOTE_API_KEY
-	DatabaseURL    string // DATABASE_URL; "" means the private Postgres
-	ReplicaURL     string // FOOTNOTE_REPLICA_URL
-	AccountID      string // CLOUDFLARE_ACCOUNT_ID
-	APIToken       string // CLOUDFLARE_API_TOKEN
-	BaseURL        string // WORKERSAI_BASE_URL
-	EmbedModel     string // FOOTNOTE_EMBED_MODEL
-	ChatModel      string // FOOTNOTE_CHAT_MODEL
-	SpeechModel    string // FOOTNOTE_SPEECH_MODEL: transcribes recordings
-	TranslateModel string // FOOTNOTE_TRANSLATE_MODEL
-	ImageModel     string // FOOTNOTE_IMAGE_MODEL
-	ChatStrength   string // FOOTNOTE_CHAT_STRENGTH: small or capable; "" means what the catalogue says
-	LlamaServer    string // FOOTNOTE_LLAMA_SERVER: a llama-server binary, or the URL of a running server
-	EmbedURL       string // FOOTNOTE_EMBED_URL: a llama.cpp server with bge-base-en-v1.5, for the full profile
-	ChatURL        string // FOOTNOTE_CHAT_URL: a llama.cpp server with llama-3.1-8b-instruct, for the full profile
-	Catalogue      string // FOOTNOTE_CATALOGUE: a catalogue file for the model host
-	Profile        string // FOOTNOTE_PROFILE: small or full
-	LogLevel       string // FOOTNOTE_LOG_LEVEL
-	EmbedPerMin    int    // FOOTNOTE_EMBED_PER_MINUTE
-	ChatPerMin     int    // FOOTNOTE_CHAT_PER_MINUTE
-	ContextWindow  int    // FOOTNOTE_CONTEXT_WINDOW, tokens
-	MemoryBudget   string // FOOTNOTE_MEMORY_BUDGET: what the engines of this machine may take together; "" no limit
+	Addr           string         // FOOTNOTE_ADDR: where serve listens
+	DataDir        string         // FOOTNOTE_DATA_DIR
+	CacheDir       string         // FOOTNOTE_CACHE_DIR
+	ModelsAddr     string         // FOOTNOTE_MODELS_ADDR: where `models serve` listens
+	URL            string         // FOOTNOTE_URL: what the client commands talk to; "" means the address, or a server of our own
+	APIKey         string         // FOOTNOTE_API_KEY
+	DatabaseURL    string         // DATABASE_URL; "" means the private Postgres
+	ReplicaURL     string         // FOOTNOTE_REPLICA_URL
+	AccountID      string         // CLOUDFLARE_ACCOUNT_ID
+	APIToken       string         // CLOUDFLARE_API_TOKEN
+	BaseURL        string         // WORKERSAI_BASE_URL
+	EmbedModel     string         // FOOTNOTE_EMBED_MODEL
+	ChatModel      string         // FOOTNOTE_CHAT_MODEL
+	SpeechModel    string         // FOOTNOTE_SPEECH_MODEL: transcribes recordings
+	TranslateModel string         // FOOTNOTE_TRANSLATE_MODEL
+	ImageModel     string         // FOOTNOTE_IMAGE_MODEL
+	ChatStrength   string         // FOOTNOTE_CHAT_STRENGTH: small or capable; "" means what the catalogue says
+	LlamaServer    string         // FOOTNOTE_LLAMA_SERVER: a llama-server binary, or the URL of a running server
+	Engines        engineSettings // FOOTNOTE_…_URL, _KEY, _WEIGHTS, _DIR: see engine_settings.go
+	Catalogue      string         // FOOTNOTE_CATALOGUE: a catalogue file for the model host
+	Profile        string         // FOOTNOTE_PROFILE: small or full
+	LogLevel       string         // FOOTNOTE_LOG_LEVEL
+	EmbedPerMin    int            // FOOTNOTE_EMBED_PER_MINUTE
+	ChatPerMin     int            // FOOTNOTE_CHAT_PER_MINUTE
+	ContextWindow  int            // FOOTNOTE_CONTEXT_WINDOW, tokens
+	MemoryBudget   string         // FOOTNOTE_MEMORY_BUDGET: what the engines of this machine may take together; "" no limit
 }
 
 const (
@@ -83,14 +83,14 @@ func readSettings(env func(string) string) (settings, error) {
 		ImageModel:     cmp.Or(env("FOOTNOTE_IMAGE_MODEL"), stableDiffusion),
 		ChatStrength:   env("FOOTNOTE_CHAT_STRENGTH"),
 		LlamaServer:    env("FOOTNOTE_LLAMA_SERVER"),
-		EmbedURL:       env("FOOTNOTE_EMBED_URL"),
-		ChatURL:        env("FOOTNOTE_CHAT_URL"),
 		Catalogue:      env("FOOTNOTE_CATALOGUE"),
 		Profile:        cmp.Or(env("FOOTNOTE_PROFILE"), "small"),
 		LogLevel:       cmp.Or(env("FOOTNOTE_LOG_LEVEL"), "info"),
 		MemoryBudget:   env("FOOTNOTE_MEMORY_BUDGET"),
 	}
-	var errs []error
+	var err error
+	s.Engines, err = readEngineSettings(env)
+	errs := []error{err}
 	for _, n := range []struct {
 		name string
 		to   *int
@@ -117,8 +117,8 @@ func (s *settings) check() error {
 			return usagef("the address %q is not host:port: %v", addr, err)
 		}
 	}
-	for name, v := range map[string]string{"FOOTNOTE_URL": s.URL, "WORKERSAI_BASE_URL": s.BaseURL, "FOOTNOTE_EMBED_URL": s.EmbedURL, "FOOTNOTE_CHAT_URL": s.ChatURL} {
-		if u, err := url.Parse(v); v != "" && (err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https")) {
+	for name, v := range map[string]string{"FOOTNOTE_URL": s.URL, "WORKERSAI_BASE_URL": s.BaseURL} {
+		if v != "" && !isHTTP(v) {
 			return usagef("%s is %q: give an http or https URL", name, v)
 		}
 	}
@@ -131,8 +131,8 @@ func (s *settings) check() error {
 	if s.Profile != "small" && s.Profile != "full" {
 		return usagef("the profile is %q: choose small or full", s.Profile)
 	}
-	if s.Profile == "full" && !s.remoteModels() && s.Catalogue == "" && (s.EmbedURL == "" || s.ChatURL == "") {
-		return usagef("the full profile needs FOOTNOTE_EMBED_URL and FOOTNOTE_CHAT_URL (llama.cpp servers with bge-base-en-v1.5 and llama-3.1-8b-instruct), or a FOOTNOTE_CATALOGUE")
+	if s.Profile == "full" && !s.remoteModels() && s.Catalogue == "" && (!s.Engines.hasEngine(modelhost.EngineBGEBase) || !s.Engines.hasEngine(modelhost.EngineLlama8B)) {
+		return usagef("the full profile needs FOOTNOTE_EMBED_URL and FOOTNOTE_CHAT_URL (llama.cpp servers with bge-base-en-v1.5 and llama-3.1-8b-instruct), or their weights in FOOTNOTE_EMBED_WEIGHTS and FOOTNOTE_CHAT_WEIGHTS, or a FOOTNOTE_CATALOGUE")
 	}
 	if s.ChatStrength != "" && s.ChatStrength != "small" && s.ChatStrength != "capable" {
 		return usagef("FOOTNOTE_CHAT_STRENGTH is %q: choose small or capable", s.ChatStrength)

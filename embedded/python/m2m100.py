@@ -57,7 +57,7 @@ def translate(text, source, target):
     batch = [[f"__{source}__", *piece, "</s>"] for line in lines for piece in line]
     results = translator.translate_batch(batch, target_prefix=[[f"__{target}__"]] * len(batch), beam_size=4, max_batch_size=1024,
                                          batch_type="tokens", max_decoding_length=2 * MAX_TOKENS, disable_unk=True) if batch else []
-    done = iter([pieces.decode(r.hypotheses[0][1:]) for r in results])
+    done = iter([pieces.decode([t for t in r.hypotheses[0] if t.strip("_") not in known or not t.startswith("__")]) for r in results])
     joint = "" if target in ("zh", "ja", "th", "lo", "km", "my") else " "
     return "\n".join(joint.join(next(done) for _ in line) for line in lines)
 
