@@ -422,3 +422,39 @@ func TestToolGrammar(t *testing.T) {
 		t.Errorf("result %s (%v), want one call of getWeather", env.Result, err)
 	}
 }
+
+// A small model asked to choose rambles instead of calling: the turn decides for it.
+func TestToolGrammarByTurn(t *testing.T) {
+	t.Parallel()
+	const call = `{"role":"assistant","content":"","tool_calls":[{"id":"call_1","type":"function","function":{"name":"getWeather","arguments":"{}"}}]}`
+	const result = `{"role":"tool","tool_call_id":"call_1","content":"12 degrees"}`
+	for _, c := range []struct {
+		name, turns, choice string
+		grammar             bool
+	}{
+		{"a question", `{"role":"user","content":"hi"}`, "auto", true},
+		{"a result", `{"role":"user","content":"hi"},` + call + `,` + result, "auto", false},
+		{"a result, and a call is required", `{"role":"user","content":"hi"},` + call + `,` + result, "required", true},
+		{"the next question", `{"role":"user","content":"hi"},` + call + `,` + result + `,{"role":"user","content":"and now?"}`, "auto", true},
+		{"none", `{"role":"user","content":"hi"}`, "none", false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			u := newUpstream(t)
+			var asked string
+			u.chat = func(w http.ResponseWriter, r *http.Request) {
+				body, _ := io.ReadAll(r.Body)
+				asked = string(body)
+				fmt.Fprint(w, `{"choices":[{"message":{"content":"{\"name\":\"getWeather\",\"arguments\":{}}"}}]}`)
+			}
+			post(t, newHost(t, u.URL, nil).URL+root+"run/"+chatModel, `{"messages":[`+c.turns+`],"tool_choice":"`+c.choice+`",
+				"tools":[{"name":"getWeather","description":"d","parameters":{"type":"object","properties":{"location":{"type":"string"}}}}]}`)
+			if got := strings.Contains(asked, `"maxLength":120`); got != c.grammar {
+				t.Errorf("a grammar in the engine's request: %v, want %v: %s", got, c.grammar, asked)
+			}
+			if strings.Contains(c.turns, result) && !strings.Contains(asked, "Result of getWeather: 12 degrees") {
+				t.Errorf("the engine was not told the result: %s", asked)
+			}
+		})
+	}
+}

@@ -106,6 +106,9 @@ func (b *backend) textRequest(ctx context.Context, in workersai.TextInput) (text
 		if err != nil {
 			return textRequest{}, err
 		}
+		if b.Tools == "grammar" {
+			messages = plainTurns(messages)
+		}
 		q.fields["messages"] = messages
 	}
 	if f := in.ResponseFormat; f != nil {

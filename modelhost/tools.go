@@ -1,6 +1,7 @@
 package modelhost
 
 import (
+	"cmp"
 	"encoding/json"
 	"slices"
 	"strings"
@@ -8,8 +9,10 @@ import (
 	"github.com/footnote-rag/footnote/workersai"
 )
 
-// offerTools gives the tools to an engine whose template knows them. For a model whose template does not, it describes
-// them in the system message and lets the grammar allow nothing but a call, or an answer, as JSON.
+// offerTools gives the tools to an engine whose template knows them. For a model whose template does not, which is a small
+// one as a rule, it describes them in the system message and lets the grammar allow nothing but a call. Such a model
+// chooses badly between calling and answering, so with auto the turn decides: a question is called for, and once a result
+// is there the model answers in its own words.
 func (b *backend) offerTools(q *textRequest, in workersai.TextInput) {
 	choice := "auto"
 	_ = json.Unmarshal(in.ToolChoice, &choice) // an object names a function: below
@@ -24,12 +27,20 @@ func (b *backend) offerTools(q *textRequest, in workersai.TextInput) {
 		return
 	}
 	tools := chosenTools(in)
-	named := len(tools) < len(in.Tools) || strings.HasPrefix(strings.TrimSpace(string(in.ToolChoice)), "{")
+	named := strings.HasPrefix(strings.TrimSpace(string(in.ToolChoice)), "{")
+	if !named && choice == "auto" && answersResult(in.Messages) {
+		return
+	}
 	q.calls = true
 	q.fields["messages"] = withToolPrompt(q.fields["messages"].([]workersai.Message), tools)
 	q.fields["response_format"] = map[string]any{"type": "json_schema", "json_schema": map[string]any{
-		"name": "call", "strict": true, "schema": callSchema(tools, !named && choice == "auto"),
+		"name": "call", "strict": true, "schema": callSchema(tools),
 	}}
+}
+
+// answersResult tells whether the last turn is a function's result.
+func answersResult(messages []workersai.Message) bool {
+	return len(messages) > 0 && messages[len(messages)-1].Role == "tool"
 }
 
 // chosenTools is the named one, or all.
@@ -42,32 +53,57 @@ func chosenTools(in workersai.TextInput) []workersai.ToolSpec {
 	return in.Tools[i : i+1]
 }
 
-// callSchema is a call of one of the tools, or with answers {"answer": text}.
-func callSchema(tools []workersai.ToolSpec, answers bool) any {
+// callSchema is a call of one of the tools.
+func callSchema(tools []workersai.ToolSpec) any {
 	var options []any
 	for _, t := range tools {
-		args := any(t.Parameters)
-		if len(t.Parameters) == 0 {
-			args = map[string]any{"type": "object"}
-		}
 		options = append(options, map[string]any{
 			"type": "object", "required": []string{"name", "arguments"}, "additionalProperties": false,
-			"properties": map[string]any{"name": map[string]any{"const": t.Name}, "arguments": args},
-		})
-	}
-	if answers {
-		options = append(options, map[string]any{
-			"type": "object", "required": []string{"answer"}, "additionalProperties": false,
-			"properties": map[string]any{"answer": map[string]any{"type": "string"}},
+			"properties": map[string]any{"name": map[string]any{"const": t.Name}, "arguments": boundedArguments(t.Parameters)},
 		})
 	}
 	return map[string]any{"anyOf": options}
 }
 
-// withToolPrompt adds the tools to the system message, and turns tool turns into words that any template takes.
+// maxArgument is the length of a string argument, in characters, where its schema has no bound: a small model that has
+// begun to ramble would go on until max_tokens cuts the call.
+const maxArgument = 120
+
+// boundedArguments is the schema with a bound on every string.
+func boundedArguments(parameters json.RawMessage) any {
+	var schema map[string]any
+	if json.Unmarshal(parameters, &schema) != nil || schema == nil {
+		return map[string]any{"type": "object"}
+	}
+	boundStrings(schema)
+	return schema
+}
+
+func boundStrings(node any) {
+	switch v := node.(type) {
+	case []any:
+		for _, e := range v {
+			boundStrings(e)
+		}
+	case map[string]any:
+		if v["type"] == "string" && v["maxLength"] == nil && v["enum"] == nil && v["const"] == nil && v["pattern"] == nil && v["format"] == nil {
+			v["maxLength"] = max(maxArgument, minLength(v))
+		}
+		for _, e := range v {
+			boundStrings(e)
+		}
+	}
+}
+
+func minLength(schema map[string]any) int {
+	n, _ := schema["minLength"].(float64)
+	return int(n)
+}
+
+// withToolPrompt adds the tools to the system message.
 func withToolPrompt(messages []workersai.Message, tools []workersai.ToolSpec) []workersai.Message {
 	var p strings.Builder
-	p.WriteString("You can call these functions. Answer with JSON only: a call as {\"name\": …, \"arguments\": {…}}, or your answer as {\"answer\": \"…\"}.\n")
+	p.WriteString("You can call these functions. Answer with one call, as JSON only: {\"name\": …, \"arguments\": {…}}.\n")
 	for _, t := range tools {
 		p.WriteString("- " + t.Name + ": " + t.Description + " Arguments: " + string(t.Parameters) + "\n")
 	}
@@ -78,36 +114,34 @@ func withToolPrompt(messages []workersai.Message, tools []workersai.ToolSpec) []
 	} else {
 		out = append(out, workersai.Message{Role: "system", Content: p.String()})
 	}
-	for _, m := range messages {
-		out = append(out, plainTurn(m))
+	return append(out, messages...)
+}
+
+// plainTurns turns calls and results into words that any template takes.
+func plainTurns(messages []workersai.Message) []workersai.Message {
+	out := make([]workersai.Message, len(messages))
+	name := ""
+	for i, m := range messages {
+		switch {
+		case m.Role == "tool":
+			m = workersai.Message{Role: "user", Content: "Result of " + cmp.Or(m.Name, name) + ": " + m.Content}
+		case len(m.ToolCalls) > 0:
+			call := m.ToolCalls[0]
+			name = call.Name
+			m = workersai.Message{Role: "assistant", Content: `{"name": "` + call.Name + `", "arguments": ` + call.Arguments + `}`}
+		}
+		out[i] = m
 	}
 	return out
 }
 
-func plainTurn(m workersai.Message) workersai.Message {
-	switch {
-	case m.Role == "tool":
-		return workersai.Message{Role: "user", Content: "Result of " + m.Name + ": " + m.Content}
-	case len(m.ToolCalls) > 0:
-		call := m.ToolCalls[0]
-		return workersai.Message{Role: "assistant", Content: `{"name": "` + call.Name + `", "arguments": ` + call.Arguments + `}`}
-	}
-	return m
-}
-
-// readGrammarAnswer reads what callSchema allows. An answer cut by max_tokens is not JSON and stays as it came.
+// readGrammarAnswer reads what callSchema allows. A call cut by max_tokens is not JSON and stays as it came.
 func readGrammarAnswer(text string) (string, []workersai.ToolCall) {
 	var w struct {
 		Name      string          `json:"name"`
 		Arguments json.RawMessage `json:"arguments"`
-		Answer    *string         `json:"answer"`
 	}
-	switch err := json.Unmarshal([]byte(text), &w); {
-	case err != nil:
-		return text, nil
-	case w.Answer != nil:
-		return *w.Answer, nil
-	case w.Name == "":
+	if json.Unmarshal([]byte(text), &w) != nil || w.Name == "" {
 		return text, nil
 	}
 	return "", []workersai.ToolCall{{ID: newCallID(), Name: w.Name, Arguments: string(w.Arguments)}}

@@ -11,7 +11,7 @@ const weather = [
 ];
 
 export const routes = {
-  "Core Method": { model: chat, input: { prompt: "Say hello." }, then: "return Response.json({ response });" },
+  "Core Method": { model: chat, input: { prompt: "Say hello.", max_tokens: 20 }, then: "return Response.json({ response });" },
   "Text Generation": { then: "return Response.json({ result, printed });" },
   "Streaming": { model: chat, messages: [{ role: "user", content: "Count to three." }] },
   "Embeddings": { then: "return Response.json({ result, queryEmbed, doc1Embed, doc2Embed });" },
