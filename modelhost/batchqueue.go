@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"sync"
@@ -157,11 +158,7 @@ func (h *Host) runQueued(ctx context.Context, job *batch, b *backend, i int, bod
 	out.Reference = ref.Reference
 	ctx, cancel := context.WithTimeout(ctx, b.Timeout)
 	defer cancel()
-	w := &memoryWriter{header: http.Header{}}
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "/ai/run/"+job.model, http.NoBody)
-	if err == nil {
-		err = h.runTask(&call{id: uuid.NewString(), path: "run/" + job.model, account: job.account, w: w, r: r}, b, job.model, body)
-	}
+	w, err := h.runPatiently(ctx, job, b, body)
 	var env workersai.Envelope[json.RawMessage]
 	if err == nil {
 		if err = json.Unmarshal(w.body.Bytes(), &env); err != nil {
@@ -175,6 +172,22 @@ func (h *Host) runQueued(ctx context.Context, job *batch, b *backend, i int, bod
 	}
 	out.Result, out.Success = env.Result, true
 	return out
+}
+
+// runPatiently runs one request, again while there is no capacity.
+func (h *Host) runPatiently(ctx context.Context, job *batch, b *backend, body []byte) (*memoryWriter, error) {
+	for {
+		w := &memoryWriter{header: http.Header{}}
+		r, err := http.NewRequestWithContext(ctx, http.MethodPost, "/ai/run/"+job.model, http.NoBody)
+		if err != nil {
+			return w, err
+		}
+		err = h.runTask(&call{id: uuid.NewString(), path: "run/" + job.model, account: job.account, w: w, r: r}, b, job.model, body)
+		var f *failure
+		if !errors.As(err, &f) || f.code != workersai.CodeRateLimited || wait(ctx, f.retryAfter) != nil {
+			return w, err
+		}
+	}
 }
 
 // memoryWriter keeps an answer.

@@ -33,10 +33,7 @@ func (h *Host) embed(c *call, b *backend, body []byte) error {
 	if err := decodeBody(body, h.schemas[b.Task].input, &in); err != nil {
 		return err
 	}
-	if in.Options.RejectIfBusy && b.gate.busy() {
-		return tooBusy(b.Name+" is busy and the request asked not to wait: try again", 0)
-	}
-	out, notices, err := h.embedding(c.r.Context(), b, in.EmbeddingInput)
+	out, notices, err := h.embedding(c.r.Context(), b, in.EmbeddingInput, in.Options.RejectIfBusy)
 	if err != nil {
 		return err
 	}
@@ -45,7 +42,7 @@ func (h *Host) embed(c *call, b *backend, body []byte) error {
 }
 
 // embedding checks the input, embeds it, and says in the notices what was not as asked.
-func (h *Host) embedding(ctx context.Context, b *backend, in workersai.EmbeddingInput) (*workersai.EmbeddingOutput, []workersai.Notice, error) {
+func (h *Host) embedding(ctx context.Context, b *backend, in workersai.EmbeddingInput, rejectIfBusy bool) (*workersai.EmbeddingOutput, []workersai.Notice, error) {
 	if err := checkTexts(in.Text); err != nil {
 		return nil, nil, err
 	}
@@ -57,7 +54,7 @@ func (h *Host) embedding(ctx context.Context, b *backend, in workersai.Embedding
 	if err != nil {
 		return nil, nil, err
 	}
-	rows, tokens, err := b.embeds.embed(ctx, texts)
+	rows, tokens, err := b.embeds.embed(ctx, texts, rejectIfBusy)
 	if err != nil {
 		return nil, nil, h.blame(ctx, b, texts, err)
 	}

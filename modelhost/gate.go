@@ -28,11 +28,11 @@ func (g *gate) enter(ctx context.Context, rejectIfBusy bool) (leave func(), err 
 	default:
 	}
 	if rejectIfBusy {
-		return nil, tooBusy(g.name+" is busy and the request asked not to wait: try again", time.Second)
+		return nil, busyNow(g.name)
 	}
 	if n := g.waiting.Add(1); n > g.queue {
 		g.waiting.Add(-1)
-		return nil, tooBusy(fmt.Sprintf("%d requests already wait for %s: try again later", g.queue, g.name), time.Second)
+		return nil, queueFull(g.name, int(g.queue))
 	}
 	defer g.waiting.Add(-1)
 	select {
@@ -43,5 +43,11 @@ func (g *gate) enter(ctx context.Context, rejectIfBusy bool) (leave func(), err 
 	}
 }
 
-// busy says whether nothing is free.
-func (g *gate) busy() bool { return len(g.slots) == cap(g.slots) }
+// busyNow refuses a request that asked not to wait.
+func busyNow(name string) *failure {
+	return tooBusy(name+" is busy and the request asked not to wait: try again", time.Second)
+}
+
+func queueFull(name string, queue int) *failure {
+	return tooBusy(fmt.Sprintf("%d requests already wait for %s: try again later", queue, name), time.Second)
+}

@@ -13,7 +13,10 @@ const maxContexts = 1000
 
 // rerank serves a cross-encoder through the engine's rerank route. Scores are passed on as the engine gives them.
 func (h *Host) rerank(c *call, b *backend, body []byte) error {
-	var in workersai.RerankInput
+	var in struct {
+		workersai.RerankInput
+		Options workersai.RunOptions `json:"options"`
+	}
 	if err := decodeBody(body, h.schemas[b.Task].input, &in); err != nil {
 		return err
 	}
@@ -24,7 +27,7 @@ func (h *Host) rerank(c *call, b *backend, body []byte) error {
 	for i, t := range in.Contexts {
 		texts[i] = t.Text
 	}
-	leave, err := b.gate.enter(c.r.Context(), false)
+	leave, err := b.gate.enter(c.r.Context(), in.Options.RejectIfBusy)
 	if err != nil {
 		return err
 	}

@@ -45,8 +45,8 @@ type embedJob struct {
 }
 
 // embed returns one row a text, in order, and the engine's token count. The first failure ends the request, and
-// what it has at the engine.
-func (s *scheduler) embed(ctx context.Context, texts []string) ([][]float32, int, error) {
+// what it has at the engine. rejectIfBusy does not wait for a turn.
+func (s *scheduler) embed(ctx context.Context, texts []string, rejectIfBusy bool) ([][]float32, int, error) {
 	jobCtx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	j := &embedJob{
@@ -54,7 +54,9 @@ func (s *scheduler) embed(ctx context.Context, texts []string) ([][]float32, int
 		rows: make([][]float32, len(texts)), done: make(chan struct{}),
 	}
 	j.left = (len(texts) + j.batch - 1) / j.batch
-	s.add(j)
+	if err := s.add(j, rejectIfBusy); err != nil {
+		return nil, 0, err
+	}
 	select {
 	case <-j.done:
 	case <-jobCtx.Done():
@@ -67,22 +69,42 @@ func (s *scheduler) embed(ctx context.Context, texts []string) ([][]float32, int
 	return j.rows, j.tokens, nil
 }
 
-// load is how many requests have texts that wait, and how many micro-requests are at the engine.
+// load is how many requests wait, and how many micro-requests are at the engine.
 func (s *scheduler) load() (waiting, running int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.bulk) + len(s.small), s.busy + s.fast
+	return s.waiting(), s.busy + s.fast
 }
 
-func (s *scheduler) add(j *embedJob) {
+// add queues a request, if it may wait and the queue is not full.
+func (s *scheduler) add(j *embedJob, rejectIfBusy bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	list, running, most := &s.bulk, s.busy, s.b.InFlight
 	if len(j.texts) <= smallRequest {
-		s.small = append(s.small, j)
-	} else {
-		s.bulk = append(s.bulk, j)
+		list, running, most = &s.small, s.fast, smallInFlight
 	}
+	if rejectIfBusy && running >= most {
+		return busyNow(s.b.Backend.Model)
+	}
+	if s.waiting() >= s.b.Queue && running >= most {
+		return queueFull(s.b.Backend.Model, s.b.Queue)
+	}
+	*list = append(*list, j)
 	s.dispatch()
+	return nil
+}
+
+// waiting counts the requests of which nothing was sent; s.mu is held.
+func (s *scheduler) waiting() (n int) {
+	for _, list := range [][]*embedJob{s.bulk, s.small} {
+		for _, j := range list {
+			if j.next == 0 {
+				n++
+			}
+		}
+	}
+	return n
 }
 
 // drop forgets what a request has not sent yet.

@@ -84,7 +84,7 @@ func (a *answering) research(ctx context.Context, c store.Collection) error {
 	g.tools = g.makeTools()
 	start := time.Now()
 	err := g.run(ctx)
-	if err != nil && (ctx.Err() != nil || errors.Is(err, errLeft)) {
+	if err != nil && (ctx.Err() != nil || errors.Is(err, errLeft) || hopeless(err)) {
 		return err
 	}
 	if err != nil {
@@ -94,6 +94,11 @@ func (a *answering) research(ctx context.Context, c store.Collection) error {
 		}
 	}
 	return g.adopt(ctx)
+}
+
+// hopeless: the answer would meet the same, and a used-up quota is not to be hammered.
+func hopeless(err error) bool {
+	return errors.Is(err, workersai.ErrRateLimited) || errors.Is(err, workersai.ErrUnauthorized) || errors.Is(err, workersai.ErrModelNotFound)
 }
 
 // run asks the model until it is ready, or a limit is reached.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -240,6 +241,18 @@ func TestAgentThatFailsLeavesTheAnswer(t *testing.T) {
 	steps, h := r.research(t, "")
 	if h.err != nil || len(steps) != 1 || steps[0].Note == "" || !h.done.Grounded {
 		t.Errorf("steps %+v, %+v, %v; want a note and an answer", steps, h.done, h.err)
+	}
+}
+
+// TestAgentDoesNotHammer: a used-up quota ends the answer after one call.
+func TestAgentDoesNotHammer(t *testing.T) {
+	t.Parallel()
+	r := library(t, &researcher{answer: "never asked"})
+	quota := workersaitest.Quota()
+	quota.Model = chatModel
+	r.models.Script(quota)
+	if _, h := r.research(t, ""); !errors.Is(h.err, workersai.ErrQuotaExhausted) || r.models.Calls(chatModel) != 1 {
+		t.Errorf("error %v after %d calls, want the quota's after one", h.err, r.models.Calls(chatModel))
 	}
 }
 

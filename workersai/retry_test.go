@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -254,6 +255,71 @@ func TestAttemptsAreTold(t *testing.T) {
 		if len(got) != 2 || got[0].Status != 429 || !errors.Is(got[0].Err, workersai.ErrRateLimited) || got[1].Try != 2 || got[1].Status != 200 ||
 			got[1].Err != nil || got[1].Neurons != 1.5 || got[1].RequestID == "" || got[1].Model != bge {
 			t.Errorf("attempts %+v, want a 429 and then a 200 that cost 1.5", got)
+		}
+	})
+}
+
+// TestEveryRowInAStream: before the first event a stream is asked again as a plain call is; an error among its events
+// has the same meaning, and ends it.
+func TestEveryRowInAStream(t *testing.T) {
+	bubble(t, func(t *testing.T, srv *workersaitest.Server) {
+		c := srv.Client(t)
+		for _, row := range errorTable {
+			want := 1
+			switch {
+			case row.code == workersai.CodeNativeTimeout:
+				want = 2
+			case row.retried:
+				want = 3
+			}
+			before := srv.Calls("")
+			srv.Script(times(want, workersaitest.Native(row.status, row.code, "x")))
+			text, last, err := answer(t, c, hello(llama))
+			if got := srv.Calls("") - before; got != want || text != "" || last.Usage != nil {
+				t.Errorf("status %d, code %d: %q after %d calls, want an error after %d", row.status, row.code, text, got, want)
+			}
+			checkSentinels(t, err, row.want)
+			if row.code == 0 {
+				continue
+			}
+			before = srv.Calls("")
+			srv.Script(workersaitest.ErrorsFrame(row.code, "x"))
+			text, last, err = answer(t, c, hello(llama))
+			if got := srv.Calls("") - before; got != 1 || text != "Hel" || last.Usage != nil {
+				t.Errorf("code %d among the events: %q after %d calls, want Hel after 1", row.code, text, got)
+			}
+			checkSentinels(t, err, row.want)
+		}
+	})
+}
+
+func checkSentinels(t *testing.T, err error, want []error) {
+	t.Helper()
+	if err == nil {
+		t.Error("no error")
+	}
+	for _, s := range sentinels {
+		if errors.Is(err, s) != slices.Contains(want, s) {
+			t.Errorf("%v: Is(%v) = %v, want %v", err, s, errors.Is(err, s), slices.Contains(want, s))
+		}
+	}
+}
+
+// TestRemedies: what a user can act on names what to do.
+func TestRemedies(t *testing.T) {
+	bubble(t, func(t *testing.T, srv *workersaitest.Server) {
+		c := srv.Client(t, noRetry)
+		for code, want := range map[int]string{
+			7502: "check the model's name", 5007: "check the model's name", 7000: "base URL, the account id and the model's name", 7003: "base URL",
+			5028: "use its successor " + llama + "-fp8", 3036: "resets at 00:00 UTC", 4006: "resets at 00:00 UTC", 10000: "Workers AI Read and Edit",
+			9106: "Workers AI Read and Edit", 3041: "check the token", 3007: "lower max_tokens",
+		} {
+			srv.Script(workersaitest.Native(workersai.StatusOf(code), code, "x"))
+			_, err := c.Chat(t.Context(), hello(llama))
+			var e *workersai.Error
+			if !errors.As(err, &e) || !strings.Contains(e.Remedy, want) || !strings.Contains(err.Error(), want) {
+				t.Errorf("code %d: remedy of %v, want %q", code, err, want)
+			}
 		}
 	})
 }
