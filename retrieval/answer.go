@@ -53,6 +53,8 @@ type answering struct {
 	hits       []store.Passage // as the search found them
 	researched Usage           // tokens that the model's own search took
 
+	interpreter *interpreter // nil: the asker speaks the documents' language
+
 	passages  []store.Passage
 	checker   *Checker
 	marks     markFilter
@@ -122,7 +124,7 @@ func (a *answering) find(ctx context.Context, c store.Collection) error {
 	if a.q.Limit <= 0 {
 		a.q.Limit = defaultPassages
 	}
-	queries, err := a.understand(ctx)
+	queries, err := a.understand(ctx, c)
 	if err != nil {
 		return err
 	}
@@ -155,7 +157,7 @@ func (a *answering) refuse() error {
 	if a.done.Reason == ReasonEmptyCollection {
 		text = emptyCollectionText
 	}
-	if err := a.show(text); err != nil {
+	if err := a.show(a.speak(text)); err != nil {
 		return err
 	}
 	return a.finish()
@@ -228,8 +230,11 @@ func ended(err error) error {
 }
 
 // holds: text is shown by whole sentences, after they were judged. A small model's are, because it says much that is
-// wrong or said already.
-func (a *answering) holds() bool { return a.q.Strict || a.s.cfg.ChatStrength == Small }
+// wrong or said already, and those that are translated.
+func (a *answering) holds() bool { return a.drops() || a.interpreter != nil }
+
+// drops: what is not supported is not shown.
+func (a *answering) drops() bool { return a.q.Strict || a.s.cfg.ChatStrength == Small }
 
 // take shows a piece at once, or holds it, and judges the sentences that it completes.
 func (a *answering) take(text string) error {
@@ -284,7 +289,7 @@ func (a *answering) judgeOne(sentence Sentence) error {
 	}
 	a.claims++
 	if f.Verdict == Unsupported {
-		if a.holds() {
+		if a.drops() {
 			return nil
 		}
 		a.refuted++
@@ -298,10 +303,10 @@ func (a *answering) judgeOne(sentence Sentence) error {
 			from = sentence.Span.Start
 		}
 		at.Start = a.length + sentence.Span.Start - from
-		at.End = at.Start + sentence.Span.End - sentence.Span.Start
-		if err := a.show(string(a.text[from:sentence.Span.End])); err != nil {
+		if err := a.show(string(a.text[from:sentence.Span.Start]) + a.speak(sentence.Text)); err != nil {
 			return err
 		}
+		at.End = a.length
 	}
 	return a.emit(a.citation(at, f))
 }
@@ -311,7 +316,7 @@ func (a *answering) showHeld(from int, sentence Sentence) error {
 	if !a.holds() {
 		return nil
 	}
-	return a.show(string(a.text[from:sentence.Span.End]))
+	return a.show(string(a.text[from:sentence.Span.Start]) + a.speak(sentence.Text))
 }
 
 // declines: the model says, in the words it was given, that the passages do not answer.
@@ -340,7 +345,7 @@ func (a *answering) extract() error {
 // showQuotes adds quoted sentences, each a paragraph.
 func (a *answering) showQuotes(found []Finding) error {
 	for _, f := range found {
-		text := strings.Join(strings.Fields(f.Quote), " ")
+		text := a.speak(strings.Join(strings.Fields(f.Quote), " "))
 		if a.length > 0 {
 			text = "\n\n" + text
 		}
@@ -395,10 +400,13 @@ func (a *answering) finish() error {
 			d.Reason = ReasonNotInPassages
 		case a.length == 0:
 			d.Reason = ReasonUnsupported
-			if err := a.show(noEvidenceText); err != nil {
+			if err := a.show(a.speak(noEvidenceText)); err != nil {
 				return err
 			}
 		}
+	}
+	if err := a.told(); err != nil {
+		return err
 	}
 	d.Answer = a.shown.String()
 	d.Grounded = a.claims > 0 && a.refuted == 0 && (d.Reason == "" || d.Reason == ReasonModelless)

@@ -29,15 +29,19 @@ type Config struct {
 	// ChatStrength is Small or Capable; default Capable. A small model sees the few best sentences, says three at most, and
 	// only supported ones are shown; if there are none, the best sentence of the documents is quoted (reason "extractive").
 	ChatStrength   string
-	ContextWindow  int          // tokens; default 7968
-	MaxTokens      int          // of an answer; default 512, for a small model 120
-	Threshold      float64      // of the evidence score, 0..1; negative refuses nothing; default 0.40, by measurement
-	QueryPrefix    string       // prepended to questions before embedding; default by model; NoPrefix for none
-	EmbedPerMinute int          // provider budget; 0: none
-	ChatPerMinute  int          // provider budget; 0: none
-	Provider       string       // names the budget shared with ingest; default "workersai"
-	Extractive     bool         // answer with quoted sentences, without a chat model
-	Logger         *slog.Logger // default slog.Default()
+	ContextWindow  int     // tokens; default 7968
+	MaxTokens      int     // of an answer; default 512, for a small model 120
+	Threshold      float64 // of the evidence score, 0..1; negative refuses nothing; default 0.40, by measurement
+	QueryPrefix    string  // prepended to questions before embedding; default by model; NoPrefix for none
+	TranslateModel string  // default @cf/meta/m2m100-1.2b; NoTranslation for none
+	EmbedPerMinute int     // provider budget; 0: none
+	ChatPerMinute  int     // provider budget; 0: none
+
+	TranslatePerMinute int // provider budget; 0: none
+
+	Provider   string       // names the budget shared with ingest; default "workersai"
+	Extractive bool         // answer with quoted sentences, without a chat model
+	Logger     *slog.Logger // default slog.Default()
 }
 
 // NoPrefix as QueryPrefix embeds questions as they are.
@@ -61,7 +65,10 @@ type Service struct {
 	thinker     thinker // nil: none
 	embedBudget budget
 	chatBudget  budget
-	vectors     *vectorCache
+
+	translateBudget budget
+
+	vectors *vectorCache
 }
 
 // library is what retrieval needs of the store.
@@ -93,14 +100,16 @@ func New(cfg Config) (*Service, error) {
 		return nil, err
 	}
 	return &Service{cfg: cfg, store: cfg.Store, shelf: cfg.Store, models: cfg.Models, thinker: cfg.Models, vectors: newVectorCache(),
-		embedBudget: cfg.Store.Budget(store.BudgetConfig{Provider: cfg.Provider, Kind: "embed", PerMinute: cfg.EmbedPerMinute}),
-		chatBudget:  cfg.Store.Budget(store.BudgetConfig{Provider: cfg.Provider, Kind: "chat", PerMinute: cfg.ChatPerMinute}),
+		embedBudget:     cfg.Store.Budget(store.BudgetConfig{Provider: cfg.Provider, Kind: "embed", PerMinute: cfg.EmbedPerMinute}),
+		chatBudget:      cfg.Store.Budget(store.BudgetConfig{Provider: cfg.Provider, Kind: "chat", PerMinute: cfg.ChatPerMinute}),
+		translateBudget: cfg.Store.Budget(store.BudgetConfig{Provider: cfg.Provider, Kind: "translation", PerMinute: cfg.TranslatePerMinute}),
 	}, nil
 }
 
 func (cfg Config) withDefaults() (Config, error) {
 	cfg.EmbedModel = cmp.Or(cfg.EmbedModel, "@cf/baai/bge-base-en-v1.5")
 	cfg.ChatModel = cmp.Or(cfg.ChatModel, "@cf/meta/llama-3.1-8b-instruct")
+	cfg.TranslateModel = cmp.Or(cfg.TranslateModel, "@cf/meta/m2m100-1.2b")
 	cfg.ChatStrength = cmp.Or(cfg.ChatStrength, Capable)
 	cfg.ContextWindow = cmp.Or(cfg.ContextWindow, 7968)
 	cfg.Threshold = cmp.Or(cfg.Threshold, defaultThreshold)

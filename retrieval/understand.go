@@ -57,14 +57,18 @@ type Understanding struct {
 	NoRewrite, NoSpelling, NoDecompose, NoTranslate bool
 }
 
-// thinker helps with questions: a chat model asked for a whole answer.
+// thinker helps with questions: a chat model asked for a whole answer, and a translator.
 type thinker interface {
+	Translate(ctx context.Context, model, text, source, target string) (string, error)
 	Chat(ctx context.Context, r workersai.ChatRequest) (*workersai.ChatResponse, error)
 }
 
 // understand makes the question complete and returns what is to be searched for: the question, or its parts and it.
 // What it needs no model for costs microseconds, and a plain question nothing at all.
-func (a *answering) understand(ctx context.Context) (queries []string, err error) {
+func (a *answering) understand(ctx context.Context, c store.Collection) (queries []string, err error) {
+	if err := a.translateQuestion(ctx, c); err != nil {
+		return nil, err
+	}
 	follows := !a.q.Understand.NoRewrite && len(a.q.Messages) > 0 && isFollowUp(a.q.Question)
 	compound := !a.q.Understand.NoDecompose && seemsCompound(a.q.Question)
 	if !follows && !compound {

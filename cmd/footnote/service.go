@@ -112,7 +112,8 @@ func (s *service) startRooms(ctx context.Context, cfg serviceConfig, database st
 
 	answers, err := retrieval.New(retrieval.Config{Store: db, Models: m.client, EmbedModel: set.embedModel(), Pooling: m.pooling,
 		ChatModel: set.chatModel(), ChatStrength: m.strength, ContextWindow: m.contextWindow,
-		Provider: set.provider(), EmbedPerMinute: m.embedPerMinute, ChatPerMinute: m.chatPerMinute, Logger: cfg.log})
+		Provider: set.provider(), EmbedPerMinute: m.embedPerMinute, ChatPerMinute: m.chatPerMinute,
+		TranslateModel: set.TranslateModel, TranslatePerMinute: m.mediaPerMinute, Logger: cfg.log})
 	if err != nil {
 		return nil, fmt.Errorf("start retrieval: %w", err)
 	}
