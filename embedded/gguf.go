@@ -157,6 +157,12 @@ func (w *ggufWriter) set(name string, value any) {
 		for _, s := range v {
 			w.str(s)
 		}
+	case []float32:
+		w.key(name, ggufArray)
+		w.meta = le.AppendUint64(le.AppendUint32(w.meta, ggufFloat32), uint64(len(v)))
+		for _, f := range v {
+			w.meta = le.AppendUint32(w.meta, math.Float32bits(f))
+		}
 	case []int32:
 		w.key(name, ggufArray)
 		w.meta = le.AppendUint64(le.AppendUint32(w.meta, ggufInt32), uint64(len(v)))
@@ -169,30 +175,40 @@ func (w *ggufWriter) set(name string, value any) {
 }
 
 // Numbers of llama.cpp's pooling and token types.
-var llamaPooling = map[string]int{"mean": 1, "cls": 2}
+var llamaPooling = map[string]int{"mean": 1, "cls": 2, "rank": 4}
 
-const tokenNormal, tokenControl = 1, 3
+const tokenNormal, tokenUnknown, tokenControl = 1, 2, 3
 
 func (w *ggufWriter) bertMetadata(in BERTFiles, cfg bertConfig, vocab []string, q Quantization) error {
 	pooling, ok := llamaPooling[in.Pooling]
 	if !ok {
-		return fmt.Errorf("pooling %q: mean or cls", in.Pooling)
+		return fmt.Errorf("pooling %q: mean, cls or rank", in.Pooling)
 	}
+	w.bertShape(in.Name, cfg, pooling, q)
+	for _, kv := range []struct {
+		k string
+		v any
+	}{{"tokenizer.ggml.model", "bert"}, {"tokenizer.ggml.pre", "default"}, {"tokenizer.ggml.token_type_count", 2}} {
+		w.set(kv.k, kv.v)
+	}
+	return w.bertVocab(vocab)
+}
+
+// bertShape writes what the engine must know of the architecture.
+func (w *ggufWriter) bertShape(name string, cfg bertConfig, pooling int, q Quantization) {
 	fileType := map[Quantization]int{F16: 1, Q80: 7}[q]
 	for _, kv := range []struct {
 		k string
 		v any
 	}{
-		{"general.architecture", "bert"}, {"general.name", in.Name}, {"general.file_type", fileType},
+		{"general.architecture", "bert"}, {"general.name", name}, {"general.file_type", fileType},
 		{"general.quantization_version", 2}, {"general.alignment", ggufAlign},
 		{"bert.block_count", cfg.Layers}, {"bert.context_length", cfg.Positions}, {"bert.embedding_length", cfg.Hidden},
 		{"bert.feed_forward_length", cfg.Intermediate}, {"bert.attention.head_count", cfg.Heads},
 		{"bert.attention.layer_norm_epsilon", cfg.NormEpsilon}, {"bert.attention.causal", false}, {"bert.pooling_type", pooling},
-		{"tokenizer.ggml.model", "bert"}, {"tokenizer.ggml.pre", "default"}, {"tokenizer.ggml.token_type_count", 2},
 	} {
 		w.set(kv.k, kv.v)
 	}
-	return w.bertVocab(vocab)
 }
 
 // bertVocab writes the vocabulary in llama.cpp's convention: a piece inside a word loses its ##, a word's start gets U+2581.
