@@ -43,8 +43,12 @@ var DefaultChunking = store.Chunking{MaxTokens: 256, Overlap: 32}
 // maxRunesPerToken bounds a chunk's length where tokens do not: a word of a megabyte is one [UNK] token.
 const maxRunesPerToken = 16
 
-// EmbedText is what is embedded for a chunk: its heading path, so that it is understood out of context, and its text.
+// EmbedText is what is embedded for a chunk: its heading path, so that it is understood out of context, and its text; or the
+// translation of both.
 func EmbedText(c store.Chunk) string {
+	if c.Translation != "" {
+		return c.Translation
+	}
 	if len(c.Heading) == 0 {
 		return c.Text
 	}

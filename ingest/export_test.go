@@ -11,7 +11,7 @@ const (
 // ShortenPauses makes the service look after the provider every d when it does not say how long to wait. Call it before Start.
 func (s *Service) ShortenPauses(d time.Duration) {
 	p := pauses{first: d, longest: d, mend: d, quota: d}
-	s.batches.gate.pauses, s.speech.gate.pauses = p, p
+	s.batches.gate.pauses, s.speech.gate.pauses, s.translator.gate.pauses = p, p, p
 }
 
 // ProcessLock is the advisory lock that a living service holds.

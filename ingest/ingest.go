@@ -36,29 +36,32 @@ var (
 
 // Config wires the service. Zero fields mean the documented default.
 type Config struct {
-	Store           *store.Store      // required
-	Models          *workersai.Client // required; with MaxRetries -1, because the queue repeats
-	EmbedModel      string            // default @cf/baai/bge-base-en-v1.5
-	SpeechModel     string            // transcribes recordings; default @cf/openai/whisper
-	Pooling         string            // default what the client chooses: "cls" for bge, else "mean"
-	Workers         int               // documents in flight; default 16
-	Concurrency     int               // embedding requests in flight; default 2
-	BatchTexts      int               // texts a request; default 100, the API's most
-	EmbedPerMinute  int               // provider budget; 0: none
-	SpeechPerMinute int               // provider budget; 0: none
-	Provider        string            // names the provider whose budget is shared with retrieval; default "workersai"
-	MaxBytes        int64             // per document; default 64 MiB
-	ExtractCommand  []string          // child that extracts; default: in this process (tests); cmd/footnote passes itself
-	Logger          *slog.Logger      // default slog.Default()
+	Store              *store.Store      // required
+	Models             *workersai.Client // required; with MaxRetries -1, because the queue repeats
+	EmbedModel         string            // default @cf/baai/bge-base-en-v1.5
+	SpeechModel        string            // transcribes recordings; default @cf/openai/whisper
+	Pooling            string            // default what the client chooses: "cls" for bge, else "mean"
+	Workers            int               // documents in flight; default 16
+	Concurrency        int               // embedding requests in flight; default 2
+	BatchTexts         int               // texts a request; default 100, the API's most
+	EmbedPerMinute     int               // provider budget; 0: none
+	TranslateModel     string            // translates documents of a collection that asks for it; default @cf/meta/m2m100-1.2b
+	TranslatePerMinute int               // provider budget; 0: none
+	SpeechPerMinute    int               // provider budget; 0: none
+	Provider           string            // names the provider whose budget is shared with retrieval; default "workersai"
+	MaxBytes           int64             // per document; default 64 MiB
+	ExtractCommand     []string          // child that extracts; default: in this process (tests); cmd/footnote passes itself
+	Logger             *slog.Logger      // default slog.Default()
 }
 
 const (
-	defaultModel       = "@cf/baai/bge-base-en-v1.5"
-	defaultSpeechModel = "@cf/openai/whisper"
-	defaultCollection  = "default"
-	defaultWorkers     = 16
-	defaultConcurrency = 2
-	defaultMaxBytes    = 64 << 20
+	defaultModel          = "@cf/baai/bge-base-en-v1.5"
+	defaultSpeechModel    = "@cf/openai/whisper"
+	defaultTranslateModel = "@cf/meta/m2m100-1.2b"
+	defaultCollection     = "default"
+	defaultWorkers        = 16
+	defaultConcurrency    = 2
+	defaultMaxBytes       = 64 << 20
 
 	maxURIBytes        = 2048 // a B-tree entry takes 2,704
 	maxTitleBytes      = 8 << 10
@@ -73,6 +76,7 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	c.EmbedModel = cmp.Or(c.EmbedModel, defaultModel)
 	c.SpeechModel = cmp.Or(c.SpeechModel, defaultSpeechModel)
+	c.TranslateModel = cmp.Or(c.TranslateModel, defaultTranslateModel)
 	c.Workers = cmp.Or(c.Workers, defaultWorkers)
 	c.Concurrency = cmp.Or(c.Concurrency, defaultConcurrency)
 	c.BatchTexts = cmp.Or(c.BatchTexts, workersai.MaxEmbedTexts)
@@ -89,16 +93,17 @@ func (c Config) withDefaults() (Config, error) {
 
 // Service is safe for concurrent use.
 type Service struct {
-	cfg     Config
-	id      string // of this process in the queue
-	lease   time.Duration
-	queue   *river.Client[pgx.Tx]
-	batches *batcher
-	speech  *asker
-	extract *extractor
-	ends    ends
-	done    atomic.Int64
-	failed  atomic.Int64
+	cfg        Config
+	id         string // of this process in the queue
+	lease      time.Duration
+	queue      *river.Client[pgx.Tx]
+	batches    *batcher
+	speech     *asker
+	translator *asker
+	extract    *extractor
+	ends       ends
+	done       atomic.Int64
+	failed     atomic.Int64
 
 	spaceMu sync.Mutex
 	space   store.Space // of the embedding model, once asked
@@ -120,6 +125,7 @@ func New(ctx context.Context, cfg Config) (*Service, error) {
 	s.extract = newExtractor(cfg.ExtractCommand, cfg.Logger)
 	s.batches = newBatcher(cfg)
 	s.speech = newAsker(cfg, "speech", cfg.SpeechPerMinute)
+	s.translator = newAsker(cfg, "translate", cfg.TranslatePerMinute)
 	if s.queue, err = s.newQueue(); err != nil {
 		return nil, errors.Join(fmt.Errorf("prepare the queue: %w", err), s.extract.Close())
 	}

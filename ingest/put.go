@@ -23,8 +23,12 @@ import (
 const chunkerVersion = 1
 
 // settings is the fingerprint of everything besides the source that decides a document's chunks and vectors.
-func settings(c store.Collection) string {
-	return fmt.Sprintf("extract %d, chunk %d, %d tokens, overlap %d, space %d", ExtractorVersion, chunkerVersion, c.Chunking.MaxTokens, c.Chunking.Overlap, c.Space.ID)
+func (s *Service) settings(c store.Collection) string {
+	all := fmt.Sprintf("extract %d, chunk %d, %d tokens, overlap %d, space %d", ExtractorVersion, chunkerVersion, c.Chunking.MaxTokens, c.Chunking.Overlap, c.Space.ID)
+	if c.TranslateTo != "" {
+		all += fmt.Sprintf(", translated to %s by %s", c.TranslateTo, s.cfg.TranslateModel)
+	}
+	return all
 }
 
 // Put stores the document and enqueues its processing in one transaction. When it returns nil the document will end in
@@ -57,7 +61,7 @@ func (s *Service) put(ctx context.Context, d Document) (store.Document, store.Pu
 	}
 	sum := sha256.Sum256(d.Source)
 	return s.cfg.Store.PutDocument(ctx, store.NewDocument{Collection: c, URI: d.URI, Title: d.Title, MediaType: d.MediaType, Language: d.Language,
-		Metadata: d.Metadata, Source: d.Source, SHA256: sum[:], Settings: settings(c)},
+		Metadata: d.Metadata, Source: d.Source, SHA256: sum[:], Settings: s.settings(c)},
 		func(ctx context.Context, tx pgx.Tx, doc store.Document) error { return s.enqueue(ctx, tx, doc, d) })
 }
 
@@ -167,7 +171,7 @@ func (s *Service) Plan(ctx context.Context, collection string, sources map[strin
 	if err != nil {
 		return nil, err
 	}
-	now := settings(c)
+	now := s.settings(c)
 	for uri, sum := range sources {
 		k, ok := known[uri]
 		p := Planned{Outcome: store.Created, ID: k.ID, Status: k.Status}

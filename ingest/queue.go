@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -191,22 +192,23 @@ func (s *Service) process(ctx context.Context, a documentArgs) error {
 	if err != nil {
 		return err
 	}
+	e.Language = cmp.Or(work.Document.Language, e.Language, store.DetectLanguage(e.Text))
 	work.Source = nil // not needed any more, and large
 	chunks := Chunk(e, work.Collection.Chunking)
 	if len(chunks) == 0 {
 		return &ExtractError{Code: "no_text", Message: "no text was found in it"}
+	}
+	if err := s.translate(ctx, work, e, chunks); err != nil {
+		return err
 	}
 	s.batches.dimensions.Store(int64(work.Collection.Space.Dimensions))
 	last, err := s.embed(ctx, a, chunks)
 	if err != nil {
 		return err
 	}
-	done := store.Completion{DocumentID: a.DocumentID, Revision: a.Revision, Text: e.Text, Language: "", Chunks: last, Total: len(chunks), Times: times}
+	done := store.Completion{DocumentID: a.DocumentID, Revision: a.Revision, Text: e.Text, Language: e.Language, Chunks: last, Total: len(chunks), Times: times}
 	if work.Document.Title == "" {
 		done.Title = e.Title
-	}
-	if work.Document.Language == "" {
-		done.Language = e.Language
 	}
 	return s.cfg.Store.Complete(ctx, done)
 }

@@ -31,25 +31,26 @@ type Chunking struct {
 
 // Collection is a named set of documents in one space; the unit of access.
 type Collection struct {
-	ID        int64
-	Name      string
-	Space     Space
-	Chunking  Chunking
-	Documents int64    // all states
-	Chunks    int64    // visible
-	Languages []string // of its documents, as stemmed; Search analyses the question for each
-	CreatedAt time.Time
+	ID          int64
+	Name        string
+	Space       Space
+	Chunking    Chunking
+	TranslateTo string   // documents in other languages are embedded in this one; "": as they are
+	Documents   int64    // all states
+	Chunks      int64    // visible
+	Languages   []string // of its documents, as stemmed; Search analyses the question for each
+	CreatedAt   time.Time
 }
 
 const selectCollections = `
-	SELECT c.id, c.name, s.id, s.model, s.pooling, s.dimensions, c.chunking, c.languages, c.created_at,
+	SELECT c.id, c.name, s.id, s.model, s.pooling, s.dimensions, c.chunking, c.translate_to, c.languages, c.created_at,
 	       coalesce(n.documents, 0), coalesce(n.chunks, 0)
 	FROM collections c JOIN spaces s ON s.id = c.space_id
 	LEFT JOIN LATERAL (SELECT sum(documents)::bigint AS documents, sum(chunks)::bigint AS chunks
 	                   FROM collection_counters WHERE collection_id = c.id) n ON true`
 
 func scanCollection(row pgx.CollectableRow) (c Collection, err error) {
-	err = row.Scan(&c.ID, &c.Name, &c.Space.ID, &c.Space.Model, &c.Space.Pooling, &c.Space.Dimensions, &c.Chunking,
+	err = row.Scan(&c.ID, &c.Name, &c.Space.ID, &c.Space.Model, &c.Space.Pooling, &c.Space.Dimensions, &c.Chunking, &c.TranslateTo,
 		&c.Languages, &c.CreatedAt, &c.Documents, &c.Chunks)
 	return c, err
 }
@@ -141,6 +142,18 @@ func (s *Store) collection(ctx context.Context, name string) (Collection, error)
 func (s *Store) Collections(ctx context.Context) ([]Collection, error) {
 	all, err := many(ctx, s.read, scanCollection, selectCollections+" ORDER BY c.name")
 	return all, mapped("list collections", err)
+}
+
+// SetTranslation chooses the language that documents put from now on are embedded in; "" is none. ErrNotFound.
+func (s *Store) SetTranslation(ctx context.Context, name, language string) error {
+	err := s.write(ctx, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, "UPDATE collections SET translate_to = $2 WHERE name = $1", name, language)
+		if err == nil && tag.RowsAffected() == 0 {
+			err = pgx.ErrNoRows
+		}
+		return err
+	})
+	return mapped(fmt.Sprintf("translation of collection %q", name), err)
 }
 
 // DeleteCollection removes it with everything in it; ErrNotFound.

@@ -73,6 +73,10 @@ type Chunk struct {
 	Text      string // exactly text[Start:End]
 	Tokens    int
 	Embedding []float32
+
+	// Translation, if not "", is what was embedded instead: heading and text in the collection's language. Its words are
+	// found as those of the text are.
+	Translation string
 }
 
 // StageChunks keeps embedded chunks of an unfinished revision, invisible to search, so that a restart need not embed
@@ -91,14 +95,14 @@ func (s *Store) StageChunks(ctx context.Context, documentID string, revision int
 				return fmt.Errorf("chunk %d: %w", c.Ordinal, err)
 			}
 			ordinals[i] = c.Ordinal
-			values[i] = []any{documentID, revision, c.Ordinal, headingOf(c), c.Start, c.End, c.Tokens, c.Text, v}
+			values[i] = []any{documentID, revision, c.Ordinal, headingOf(c), c.Start, c.End, c.Tokens, c.Text, c.Translation, v}
 		}
 		_, err = tx.Exec(ctx, "DELETE FROM staged_chunks WHERE document_id = $1 AND (revision <> $2 OR ordinal = ANY($3))", documentID, revision, ordinals)
 		if err != nil {
 			return err
 		}
 		_, err = tx.CopyFrom(ctx, pgx.Identifier{"staged_chunks"},
-			[]string{"document_id", "revision", "ordinal", "heading", "start_char", "end_char", "token_count", "text", "embedding"}, pgx.CopyFromRows(values))
+			[]string{"document_id", "revision", "ordinal", "heading", "start_char", "end_char", "token_count", "text", "translation", "embedding"}, pgx.CopyFromRows(values))
 		return err
 	})
 	return mapped("stage chunks of "+documentID, err)
@@ -172,30 +176,31 @@ func (s *Store) Complete(ctx context.Context, c Completion) error {
 // prepared is a completion with everything that can be computed before the document's row is locked.
 type prepared struct {
 	Completion
-	space    Space
-	table    string
-	first    int64 // id of the first chunk
-	language string
-	title    string
-	vectors  []pgvector.HalfVector
-	postings []byte
-	words    int64
-	tokens   int
+	space       Space
+	table       string
+	first       int64 // id of the first chunk
+	language    string
+	translateTo string
+	title       string
+	vectors     []pgvector.HalfVector
+	postings    []byte
+	words       int64
+	tokens      int
 }
 
 // prepare analyses the words of all chunks, the staged ones too, and gives them ids.
 func (s *Store) prepare(ctx context.Context, c Completion) (*prepared, error) {
 	p := &prepared{Completion: c}
 	err := s.pool.QueryRow(ctx, `
-		SELECT sp.id, sp.dimensions, coalesce(nullif($2, ''), s.title), coalesce(nullif($3, ''), s.language)
+		SELECT sp.id, sp.dimensions, coalesce(nullif($2, ''), s.title), coalesce(nullif($3, ''), s.language), k.translate_to
 		FROM documents d JOIN document_sources s ON s.document_id = d.id JOIN collections k ON k.id = d.collection_id JOIN spaces sp ON sp.id = k.space_id
-		WHERE d.id = $1`, c.DocumentID, c.Title, c.Language).Scan(&p.space.ID, &p.space.Dimensions, &p.title, &p.language)
+		WHERE d.id = $1`, c.DocumentID, c.Title, c.Language).Scan(&p.space.ID, &p.space.Dimensions, &p.title, &p.language, &p.translateTo)
 	if err != nil {
 		return nil, err
 	}
 	p.table = p.space.table()
 	staged, err := many(ctx, s.pool, scanChunk, `
-		SELECT ordinal, heading, start_char, end_char, text, token_count FROM staged_chunks WHERE document_id = $1 AND revision = $2`, c.DocumentID, c.Revision)
+		SELECT ordinal, heading, start_char, end_char, text, token_count, translation FROM staged_chunks WHERE document_id = $1 AND revision = $2`, c.DocumentID, c.Revision)
 	if err != nil {
 		return nil, err
 	}
@@ -237,11 +242,11 @@ func (p *prepared) cover(staged []Chunk) error {
 }
 
 func (p *prepared) analyse(staged []Chunk) {
-	a := newAnalyzer(stemLanguage(p.language))
+	a, translated := newAnalyzer(stemLanguage(p.language)), newAnalyzer(stemLanguage(p.translateTo))
 	words := make([]chunkWords, 0, p.Total)
 	for _, list := range [][]Chunk{p.Chunks, staged} {
 		for _, c := range list {
-			words = append(words, a.wordsOf(p.title, c))
+			words = append(words, a.wordsOf(p.title, c, translated))
 		}
 	}
 	p.postings, p.words = invert(words, p.first)
@@ -319,7 +324,7 @@ func (p *prepared) insert(ctx context.Context, tx pgx.Tx, collection int64) erro
 	chunks, vectors := make([][]any, len(p.Chunks)), make([][]any, len(p.Chunks))
 	for i, c := range p.Chunks {
 		id := p.first + int64(c.Ordinal)
-		chunks[i] = []any{id, collection, p.DocumentID, p.Revision, c.Ordinal, headingOf(c), c.Start, c.End, c.Tokens, c.Text}
+		chunks[i] = []any{id, collection, p.DocumentID, p.Revision, c.Ordinal, headingOf(c), c.Start, c.End, c.Tokens, c.Text, c.Translation}
 		vectors[i] = []any{id, collection, p.DocumentID, p.vectors[i]}
 	}
 	var postings [][]any
@@ -331,7 +336,7 @@ func (p *prepared) insert(ctx context.Context, tx pgx.Tx, collection int64) erro
 		columns []string
 		rows    [][]any
 	}{
-		{"chunks", []string{"id", "collection_id", "document_id", "generation", "ordinal", "heading", "start_char", "end_char", "token_count", "text"}, chunks},
+		{"chunks", []string{"id", "collection_id", "document_id", "generation", "ordinal", "heading", "start_char", "end_char", "token_count", "text", "translation"}, chunks},
 		{p.table, []string{"chunk_id", "collection_id", "document_id", "embedding"}, vectors},
 		{"fresh_postings", []string{"first_chunk", "collection_id", "chunks", "packed"}, postings},
 	} {
@@ -348,8 +353,8 @@ func (p *prepared) insert(ctx context.Context, tx pgx.Tx, collection int64) erro
 func (p *prepared) moveStaged(ctx context.Context, tx pgx.Tx, collection int64) error {
 	if len(p.Chunks) < p.Total {
 		for _, sql := range []string{
-			`INSERT INTO chunks (id, collection_id, document_id, generation, ordinal, heading, start_char, end_char, token_count, text)
-			 SELECT $1 + ordinal, $2, document_id, revision, ordinal, heading, start_char, end_char, token_count, text
+			`INSERT INTO chunks (id, collection_id, document_id, generation, ordinal, heading, start_char, end_char, token_count, text, translation)
+			 SELECT $1 + ordinal, $2, document_id, revision, ordinal, heading, start_char, end_char, token_count, text, translation
 			 FROM staged_chunks WHERE document_id = $3 AND revision = $4 ORDER BY ordinal`,
 			`INSERT INTO ` + p.table + ` (chunk_id, collection_id, document_id, embedding)
 			 SELECT $1 + ordinal, $2, document_id, embedding FROM staged_chunks WHERE document_id = $3 AND revision = $4 ORDER BY ordinal`,
@@ -385,9 +390,18 @@ func (p *prepared) describe(ctx context.Context, tx pgx.Tx) error {
 	if err := putTimes(ctx, tx, p.DocumentID, p.Times); err != nil {
 		return err
 	}
-	_, err = tx.Exec(ctx, `
-		UPDATE collections SET languages = array_append(languages, $2)
-		WHERE id = (SELECT collection_id FROM documents WHERE id = $1) AND NOT $2 = ANY(languages)`, p.DocumentID, stemLanguage(p.language))
+	return p.addLanguages(ctx, tx)
+}
+
+// addLanguages tells searches in which languages the collection's words are stemmed.
+func (p *prepared) addLanguages(ctx context.Context, tx pgx.Tx) error {
+	languages := []string{stemLanguage(p.language)}
+	if p.translateTo != "" {
+		languages = append(languages, stemLanguage(p.translateTo))
+	}
+	_, err := tx.Exec(ctx, `
+		UPDATE collections SET languages = languages || (SELECT array_agg(DISTINCT l) FROM unnest($2::text[]) AS l WHERE NOT l = ANY(languages))
+		WHERE id = (SELECT collection_id FROM documents WHERE id = $1) AND NOT languages @> $2::text[]`, p.DocumentID, languages)
 	return err
 }
 

@@ -341,12 +341,12 @@ func (s *Store) Neighbours(ctx context.Context, documentID string, from, to int)
 		return nil, nil
 	}
 	chunks, err := many(ctx, s.read, scanChunk, `
-		SELECT ordinal, heading, start_char, end_char, text, token_count FROM chunks
+		SELECT ordinal, heading, start_char, end_char, text, token_count, translation FROM chunks
 		WHERE document_id = $1 AND ordinal BETWEEN $2 AND $3 ORDER BY ordinal`, documentID, max(from, 0), min(to, 1<<31-1))
 	return chunks, mapped("chunks of document "+documentID, err)
 }
 
 func scanChunk(row pgx.CollectableRow) (c Chunk, err error) {
-	err = row.Scan(&c.Ordinal, &c.Heading, &c.Start, &c.End, &c.Text, &c.Tokens)
+	err = row.Scan(&c.Ordinal, &c.Heading, &c.Start, &c.End, &c.Text, &c.Tokens, &c.Translation)
 	return c, err
 }

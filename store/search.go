@@ -39,21 +39,22 @@ type LegScore struct {
 
 // Passage is a chunk found by a search (or several neighbours merged by retrieval).
 type Passage struct {
-	DocumentID string
-	URI        string
-	Title      string
-	MediaType  string
-	Metadata   json.RawMessage
-	Ordinal    int
-	Heading    []string
-	Start, End int // code points in the document's extracted text
-	Text       string
-	Tokens     int
-	Score      float64   // fused, 0..1
-	Vector     *LegScore // cosine similarity; nil if the leg did not run
-	Lexical    *LegScore // BM25; nil if the leg did not run or no word matched
-	Fusion     string    // how Score was made
-	Times      *Times    // of a recording, whole: when its characters were spoken
+	DocumentID  string
+	URI         string
+	Title       string
+	MediaType   string
+	Metadata    json.RawMessage
+	Ordinal     int
+	Heading     []string
+	Start, End  int // code points in the document's extracted text
+	Text        string
+	Tokens      int
+	Score       float64   // fused, 0..1
+	Vector      *LegScore // cosine similarity; nil if the leg did not run
+	Lexical     *LegScore // BM25; nil if the leg did not run or no word matched
+	Fusion      string    // how Score was made
+	Translation string    // of heading and text, where that was embedded; "" if not
+	Times       *Times    // of a recording, whole: when its characters were spoken
 }
 
 const (
@@ -147,7 +148,7 @@ const maxQuestionBytes = 32 << 10
 func clipText(s string) string { return s[:min(len(s), maxQuestionBytes)] }
 
 // passageColumns are those of scanPassage, of the aliases k of chunks and d of documents.
-const passageColumns = "k.id, d.id, d.uri, d.title, d.media_type, d.metadata, k.ordinal, k.heading, k.start_char, k.end_char, k.text, k.token_count"
+const passageColumns = "k.id, d.id, d.uri, d.title, d.media_type, d.metadata, k.ordinal, k.heading, k.start_char, k.end_char, k.text, k.token_count, k.translation"
 
 // found is a passage with what the fusion needs.
 type found struct {
@@ -157,7 +158,7 @@ type found struct {
 }
 
 func scanFound(row pgx.CollectableRow) (f found, err error) {
-	err = row.Scan(&f.chunk, &f.DocumentID, &f.URI, &f.Title, &f.MediaType, &f.Metadata, &f.Ordinal, &f.Heading, &f.Start, &f.End, &f.Text, &f.Tokens, &f.cosine)
+	err = row.Scan(&f.chunk, &f.DocumentID, &f.URI, &f.Title, &f.MediaType, &f.Metadata, &f.Ordinal, &f.Heading, &f.Start, &f.End, &f.Text, &f.Tokens, &f.Translation, &f.cosine)
 	return f, err
 }
 

@@ -15,8 +15,8 @@ type chunkWords struct {
 }
 
 // wordsOf analyses a chunk. The words of the document's title and of the heading path count for it too: a passage often
-// does not repeat what its section is about.
-func (a *analyzer) wordsOf(title string, c Chunk) chunkWords {
+// does not repeat what its section is about. A translation's words are analysed by its own language.
+func (a *analyzer) wordsOf(title string, c Chunk, translated *analyzer) chunkWords {
 	w := chunkWords{ordinal: c.Ordinal, counts: map[string]int{}}
 	count := func(term string) {
 		w.counts[term]++
@@ -31,6 +31,7 @@ func (a *analyzer) wordsOf(title string, c Chunk) chunkWords {
 		}
 	}
 	a.each(c.Text, count)
+	translated.each(c.Translation, count)
 	return w
 }
 
