@@ -17,6 +17,8 @@ const maxPlanSources = 100_000
 
 var collectionPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
 
+var languagePattern = regexp.MustCompile(`^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$`)
+
 func collectionName(name string) string { return firstOf(name, defaultCollection) }
 
 func checkCollectionName(name string) error {
@@ -27,15 +29,16 @@ func checkCollectionName(name string) error {
 }
 
 type collectionView struct {
-	Name       string                 `json:"name"`
-	Model      string                 `json:"model"`
-	Pooling    string                 `json:"pooling"`
-	Dimensions int                    `json:"dimensions"`
-	Chunking   store.Chunking         `json:"chunking"`
-	Documents  int64                  `json:"documents"`
-	Chunks     int64                  `json:"chunks"`
-	Status     map[store.Status]int64 `json:"status"`
-	CreatedAt  time.Time              `json:"created_at"`
+	Name        string                 `json:"name"`
+	Model       string                 `json:"model"`
+	Pooling     string                 `json:"pooling"`
+	Dimensions  int                    `json:"dimensions"`
+	Chunking    store.Chunking         `json:"chunking"`
+	TranslateTo string                 `json:"translate_to"`
+	Documents   int64                  `json:"documents"`
+	Chunks      int64                  `json:"chunks"`
+	Status      map[store.Status]int64 `json:"status"`
+	CreatedAt   time.Time              `json:"created_at"`
 }
 
 func (s *Server) viewCollection(c echo.Context, k store.Collection) (collectionView, error) {
@@ -43,13 +46,14 @@ func (s *Server) viewCollection(c echo.Context, k store.Collection) (collectionV
 	if counts == nil {
 		counts = map[store.Status]int64{}
 	}
-	return collectionView{k.Name, k.Space.Model, k.Space.Pooling, k.Space.Dimensions, k.Chunking, k.Documents, k.Chunks, counts, k.CreatedAt}, err
+	return collectionView{k.Name, k.Space.Model, k.Space.Pooling, k.Space.Dimensions, k.Chunking, k.TranslateTo, k.Documents, k.Chunks, counts, k.CreatedAt}, err
 }
 
 func (s *Server) createCollection(c echo.Context) error {
 	var in struct {
-		Name     string         `json:"name"`
-		Chunking store.Chunking `json:"chunking"`
+		Name        string         `json:"name"`
+		Chunking    store.Chunking `json:"chunking"`
+		TranslateTo *string        `json:"translate_to"`
 	}
 	if err := decode(c, &in); err != nil {
 		return err
@@ -60,9 +64,18 @@ func (s *Server) createCollection(c echo.Context) error {
 	if t, o := in.Chunking.MaxTokens, in.Chunking.Overlap; t < 0 || t > 512 || t > 0 && t < 32 || o < 0 || t > 0 && o > t/2 {
 		return invalid("chunking.max_tokens is from 32 to 512 and chunking.overlap at most half of it")
 	}
+	if to := in.TranslateTo; to != nil && *to != "" && !languagePattern.MatchString(*to) {
+		return invalid(`translate_to is %q: give a language's code, such as en, or "" for none`, *to)
+	}
 	k, created, err := s.cfg.Ingest.EnsureCollection(c.Request().Context(), in.Name, in.Chunking)
 	if err != nil {
 		return err
+	}
+	if to := in.TranslateTo; to != nil && *to != k.TranslateTo {
+		if err := s.cfg.Store.SetTranslation(c.Request().Context(), in.Name, *to); err != nil {
+			return missing(err, errNoCollection)
+		}
+		k.TranslateTo = *to
 	}
 	view, err := s.viewCollection(c, k)
 	if err != nil {

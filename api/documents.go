@@ -104,12 +104,13 @@ func (s *Server) documentText(c echo.Context) error {
 
 // chunkView is a chunk as the API shows it.
 type chunkView struct {
-	Ordinal int      `json:"ordinal"`
-	Heading []string `json:"heading"`
-	Start   int      `json:"start"`
-	End     int      `json:"end"`
-	Tokens  int      `json:"tokens"`
-	Text    string   `json:"text"`
+	Ordinal     int      `json:"ordinal"`
+	Heading     []string `json:"heading"`
+	Start       int      `json:"start"`
+	End         int      `json:"end"`
+	Tokens      int      `json:"tokens"`
+	Text        string   `json:"text"`
+	Translation string   `json:"translation,omitempty"`
 }
 
 func (s *Server) documentChunks(c echo.Context) error {
@@ -127,7 +128,7 @@ func (s *Server) documentChunks(c echo.Context) error {
 	}
 	views := make([]chunkView, len(chunks))
 	for i, k := range chunks {
-		views[i] = chunkView{k.Ordinal, notNil(k.Heading), k.Start, k.End, k.Tokens, k.Text}
+		views[i] = chunkView{k.Ordinal, notNil(k.Heading), k.Start, k.End, k.Tokens, k.Text, k.Translation}
 	}
 	return c.JSON(http.StatusOK, map[string]any{"chunks": views})
 }

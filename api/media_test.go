@@ -207,3 +207,34 @@ func TestIllustrate(t *testing.T) {
 	w.models.Script(workersaitest.Step{Status: http.StatusNotFound, Body: `{"result":{},"success":false,"errors":[{"code":7502,"message":"none"}],"messages":[]}`})
 	w.refused(w.post("/v1/illustrate", `{"prompt":"x"}`), 404, "model_not_found")
 }
+
+// TestTranslatedCollection: the option is set, shown and changed; passages show what was embedded.
+func TestTranslatedCollection(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	var k struct {
+		TranslateTo string `json:"translate_to"`
+	}
+	w.into(w.post("/v1/collections", `{"name":"default","translate_to":"en"}`), 201, &k)
+	if k.TranslateTo != "en" {
+		t.Errorf("translate_to %q, want en", k.TranslateTo)
+	}
+	d := w.add("torre.md", "La torre se inclina porque el suelo es blando.")
+	var found struct {
+		Passages []struct{ Text, Translation string }
+	}
+	w.into(w.post("/v1/search", `{"query":"torre"}`), 200, &found)
+	if len(found.Passages) != 1 || found.Passages[0].Translation != "en: "+found.Passages[0].Text {
+		t.Errorf("passages %+v, want one with its translation", found.Passages)
+	}
+	w.into(w.post("/v1/collections", `{"name":"default"}`), 200, &k)
+	if k.TranslateTo != "en" {
+		t.Errorf("translate_to %q after a request that does not say, want en", k.TranslateTo)
+	}
+	w.into(w.post("/v1/collections", `{"name":"default","translate_to":""}`), 200, &k)
+	if k.TranslateTo != "" {
+		t.Errorf("translate_to %q, want none", k.TranslateTo)
+	}
+	w.refused(w.post("/v1/collections", `{"name":"default","translate_to":"English please"}`), 400, "invalid_request")
+	w.into(w.get("/v1/documents/"+d.ID+"/chunks"), 200, nil)
+}

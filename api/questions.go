@@ -48,7 +48,8 @@ type passageView struct {
 	Start          int            `json:"start"`
 	End            int            `json:"end"`
 	Text           string         `json:"text"`
-	Time           *timeView      `json:"time,omitempty"` // of a recording
+	Translation    string         `json:"translation,omitempty"` // of heading and text, where that was embedded
+	Time           *timeView      `json:"time,omitempty"`        // of a recording
 	Score          float64        `json:"score"`
 	ScoringDetails scoringDetails `json:"scoring_details"`
 }
@@ -73,7 +74,7 @@ func viewPassages(passages []store.Passage) []passageView {
 	for i, p := range passages {
 		views[i] = passageView{
 			Number: i + 1, Document: documentRef{p.DocumentID, p.URI, p.Title, objectOrEmpty(p.Metadata)}, Ordinal: p.Ordinal,
-			Heading: notNil(p.Heading), Start: p.Start, End: p.End, Text: p.Text, Time: viewTime(&p, p.Start, p.End), Score: p.Score,
+			Heading: notNil(p.Heading), Start: p.Start, End: p.End, Text: p.Text, Translation: p.Translation, Time: viewTime(&p, p.Start, p.End), Score: p.Score,
 			ScoringDetails: scoringDetails{p.Vector, p.Lexical, p.Fusion},
 		}
 	}

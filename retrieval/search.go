@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sort"
+	"strings"
 	"sync"
 	"time"
 
@@ -279,5 +280,6 @@ func takeBest(a, b store.Passage, aIsBetter bool, text string) store.Passage {
 		out = a
 	}
 	out.Ordinal, out.Heading, out.Start, out.End, out.Text, out.Tokens = a.Ordinal, a.Heading, a.Start, max(a.End, b.End), text, a.Tokens+b.Tokens
+	out.Translation = strings.TrimSpace(a.Translation + "\n\n" + b.Translation)
 	return out
 }

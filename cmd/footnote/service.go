@@ -101,6 +101,7 @@ func (s *service) startRooms(ctx context.Context, cfg serviceConfig, database st
 
 	in, err := ingest.New(ctx, ingest.Config{Store: db, Models: m.client, EmbedModel: set.embedModel(), Pooling: m.pooling,
 		Provider: set.provider(), EmbedPerMinute: m.embedPerMinute, SpeechModel: set.SpeechModel, SpeechPerMinute: m.mediaPerMinute,
+		TranslateModel: set.TranslateModel, TranslatePerMinute: m.mediaPerMinute,
 		ExtractCommand: extractor(), Logger: cfg.log})
 	if err != nil {
 		return nil, fmt.Errorf("start ingest: %w", err)
