@@ -40,7 +40,7 @@ type browser struct {
 	errors   []string
 }
 
-func openBrowser(t *testing.T, w *world) *browser {
+func openBrowser(t *testing.T, w *world, more ...chromedp.ExecAllocatorOption) *browser {
 	t.Helper()
 	path := chromium(t)
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
@@ -48,6 +48,7 @@ func openBrowser(t *testing.T, w *world) *browser {
 		chromedp.Flag("disable-background-networking", true), chromedp.Flag("disable-component-update", true),
 		chromedp.Flag("disable-domain-reliability", true), chromedp.Flag("disable-sync", true), chromedp.Flag("no-pings", true),
 		chromedp.UserDataDir(t.TempDir()), chromedp.WSURLReadTimeout(60*time.Second))
+	options = append(options, more...)
 	alloc, closeAll := chromedp.NewExecAllocator(context.Background(), options...)
 	t.Cleanup(closeAll)
 	b := &browser{T: t, w: w}
@@ -192,7 +193,7 @@ func (b *browser) quiet() {
 		b.Error("no request was seen: the watch does not work")
 	}
 	for _, r := range b.requests {
-		if !strings.HasPrefix(r, b.w.url+"/") && !strings.HasPrefix(r, "about:") {
+		if !strings.HasPrefix(r, b.w.url+"/") && !strings.HasPrefix(r, "about:") && !strings.HasPrefix(r, "blob:"+b.w.url+"/") {
 			b.Errorf("request to %s", r)
 		}
 	}

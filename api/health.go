@@ -39,7 +39,7 @@ func (s *Server) openAPI(c echo.Context) error {
 }
 
 // contentSecurityPolicy lets the page load its own files, talk to this server and do nothing else.
-const contentSecurityPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; " +
+const contentSecurityPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' blob:; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 // routeWeb serves index.html at / and the other files under /assets/.

@@ -9,6 +9,8 @@ import { Turn } from "./turn.js";
 import { clearSources, closeSources } from "./sources.js";
 import { showHistory } from "./history.js";
 import { takeDrops } from "./uploads.js";
+import { takeSpeech } from "./speech.js";
+import "./illustrate.js";
 
 const page = {
   running: null, // AbortController of the answer being streamed
@@ -188,6 +190,7 @@ document.addEventListener("keydown", (e) => {
   }
 });
 takeDrops(loadCollections);
+takeSpeech(ask);
 addEventListener("hashchange", fromAddress);
 addEventListener("resize", grow);
 loadCollections().catch(complain).then(fromAddress);
