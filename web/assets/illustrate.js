@@ -1,6 +1,6 @@
 // A picture for an answer, on demand.
 
-import { button, complain, element } from "./dom.js";
+import { button, complain, element, notice } from "./dom.js";
 import { post } from "./server.js";
 
 const side = 512; // pixels: large enough to look at, four times faster than the model's own size
@@ -8,6 +8,7 @@ const side = 512; // pixels: large enough to look at, four times faster than the
 document.addEventListener("footnote:answered", ({ detail: { turn } }) => {
   if (!turn.done || !turn.text || turn.root.dataset.refused) return;
   const draw = button("quiet", "Illustrate", async () => {
+    notice("");
     draw.disabled = true;
     draw.textContent = "Drawing…";
     try {
