@@ -75,23 +75,40 @@ func buildPrompt(strength string, passages []store.Passage, history []workersai.
 		Content: block + "Question: " + defuse(question)}), used
 }
 
-// recent keeps the newest turns of user and assistant that fit.
+// recent keeps the newest turns of user and assistant that fit, a question always with its answer. The answer of the
+// oldest one kept may be shortened to whole sentences.
 func recent(history []workersai.Message, budget int) (kept []workersai.Message, spent int) {
-	from := len(history)
-	for from > 0 {
-		cost := estimateTokens(history[from-1].Content) + messageOverhead
-		if spent+cost > budget {
-			break
+	for end := len(history); end > 0; {
+		start := end - 1
+		for start > 0 && history[start].Role != "user" {
+			start--
 		}
-		spent += cost
-		from--
-	}
-	for _, m := range history[from:] {
-		if m.Role == "user" || m.Role == "assistant" {
-			kept = append(kept, workersai.Message{Role: m.Role, Content: defuse(m.Content)})
+		turn, cost := fittedTurn(history[start:end], budget-spent)
+		kept, spent = append(turn, kept...), spent+cost
+		if len(turn) < end-start || turn[len(turn)-1].Content != defuse(history[end-1].Content) {
+			break // the older ones would leave a gap
 		}
+		end = start
 	}
 	return kept, spent
+}
+
+// fittedTurn is a question with what followed it, shortened at its end to whole sentences, or nothing.
+func fittedTurn(turn []workersai.Message, budget int) (kept []workersai.Message, cost int) {
+	for i, m := range turn {
+		if m.Role != "user" && m.Role != "assistant" {
+			continue
+		}
+		text := defuse(m.Content)
+		if left := budget - cost - messageOverhead; estimateTokens(text) > left {
+			if text = wholeSentences(text, left); i == 0 || text == "" {
+				return nil, 0
+			}
+		}
+		cost += estimateTokens(text) + messageOverhead
+		kept = append(kept, workersai.Message{Role: m.Role, Content: text})
+	}
+	return kept, cost
 }
 
 func passageBlock(passages []store.Passage, budget int) (block string, used int) {
@@ -131,19 +148,27 @@ func label(p store.Passage) string {
 	return strings.NewReplacer(`"`, "'", "<", "‹", ">", "›").Replace(defuse(s))
 }
 
-// shorten keeps the leading sentences that fit.
+// shorten keeps the leading sentences that fit, or as much of the first as does.
 func shorten(text string, budget int) string {
+	if kept := wholeSentences(text, budget); kept != "" || budget <= 0 {
+		return kept
+	}
+	runes := []rune(text)
+	end := min(len(runes), 4*budget)
+	for end > 0 && estimateTokens(string(runes[:end])) > budget {
+		end = end * 9 / 10
+	}
+	return string(runes[:end])
+}
+
+// wholeSentences keeps the leading sentences that fit.
+func wholeSentences(text string, budget int) string {
 	runes, end := []rune(text), 0
 	for _, s := range Sentences(text) {
 		if estimateTokens(string(runes[:s.Span.End])) > budget {
 			break
 		}
 		end = s.Span.End
-	}
-	if end == 0 && budget > 0 { // one sentence longer than the budget: cut it
-		for end = min(len(runes), 4*budget); end > 0 && estimateTokens(string(runes[:end])) > budget; {
-			end = end * 9 / 10
-		}
 	}
 	return string(runes[:end])
 }

@@ -29,6 +29,7 @@ type world struct {
 	embedErr   error
 	chats      atomic.Int32
 	embeds     atomic.Int32
+	entered    chan struct{} // closed when a model call hangs
 	aborted    chan struct{} // closed when a hanging model call was cancelled
 	hang       bool          // the model hangs before its first piece
 	prompts    []string
@@ -40,7 +41,7 @@ func setup(t *testing.T, w *world) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.aborted = make(chan struct{})
+	w.entered, w.aborted = make(chan struct{}), make(chan struct{})
 	w.Service = &Service{cfg: cfg, store: w, models: w, embedBudget: noBudget{}, chatBudget: noBudget{}, vectors: newVectorCache()}
 	return w
 }
@@ -80,6 +81,7 @@ func (w *world) ChatStream(ctx context.Context, r workersai.ChatRequest) iter.Se
 		n := int(w.chats.Add(1))
 		w.prompts = append(w.prompts, r.Messages[len(r.Messages)-1].Content)
 		if w.hang {
+			close(w.entered)
 			<-ctx.Done()
 			close(w.aborted)
 			yield(workersai.ChatEvent{}, ctx.Err())
@@ -294,11 +296,12 @@ func TestAnswerLeaverCancelsModel(t *testing.T) {
 		setup(t, w)
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
+		go func() {
+			<-w.entered
+			cancel()
+		}()
 		var last error
-		for e, err := range w.Answer(ctx, Question{Question: bridgeQuestion}) {
-			if _, first := e.(Sources); first {
-				time.AfterFunc(time.Millisecond, cancel)
-			}
+		for _, err := range w.Answer(ctx, Question{Question: bridgeQuestion}) {
 			last = err
 		}
 		if !errors.Is(last, context.Canceled) {
