@@ -126,9 +126,12 @@ func plainTurns(messages []workersai.Message) []workersai.Message {
 		case m.Role == "tool":
 			m = workersai.Message{Role: "user", Content: "Result of " + cmp.Or(m.Name, name) + ": " + m.Content}
 		case len(m.ToolCalls) > 0:
-			call := m.ToolCalls[0]
-			name = call.Name
-			m = workersai.Message{Role: "assistant", Content: `{"name": "` + call.Name + `", "arguments": ` + call.Arguments + `}`}
+			var calls []string
+			for _, call := range m.ToolCalls {
+				name = call.Name
+				calls = append(calls, `{"name": "`+call.Name+`", "arguments": `+call.Arguments+`}`)
+			}
+			m = workersai.Message{Role: "assistant", Content: strings.Join(calls, "\n")}
 		}
 		out[i] = m
 	}

@@ -29,18 +29,19 @@ type FoundPassage struct {
 
 // agentLimits bound what a model may do before it answers. A small one goes in circles sooner and reads slower.
 type agentLimits struct {
-	rounds    int // questions to the model
-	calls     int // of tools, in all rounds
-	answer    int // tokens of one reply
-	shown     int // passages of the first search that it sees
-	each      int // tokens of a passage it sees
-	hits      int // passages a search finds
-	allTokens int // estimated tokens of all prompts together
+	rounds    int  // questions to the model
+	calls     int  // of tools, in all rounds
+	answer    int  // tokens of one reply
+	shown     int  // passages of the first search that it sees
+	each      int  // tokens of a passage it sees
+	hits      int  // passages a search finds
+	allTokens int  // estimated tokens of all prompts together
+	must      bool // its first reply is a call: asked whether it wants one, a small model says anything
 }
 
 func (s *Service) agentLimits() agentLimits {
 	if s.cfg.ChatStrength == Small {
-		return agentLimits{rounds: 2, calls: 2, answer: 96, shown: 3, each: 100, hits: 3, allTokens: 2048}
+		return agentLimits{rounds: 2, calls: 2, answer: 96, shown: 3, each: 100, hits: 3, allTokens: 2048, must: true}
 	}
 	return agentLimits{rounds: 4, calls: 8, answer: 256, shown: 8, each: 256, hits: 4, allTokens: 4 * s.cfg.ContextWindow}
 }
@@ -104,8 +105,8 @@ func hopeless(err error) bool {
 // run asks the model until it is ready, or a limit is reached.
 func (g *agent) run(ctx context.Context) error {
 	g.begin()
-	for range g.limits.rounds {
-		reply, err := g.ask(ctx)
+	for round := range g.limits.rounds {
+		reply, err := g.ask(ctx, g.limits.must && round == 0)
 		if err != nil || len(reply.ToolCalls) == 0 {
 			return err
 		}
@@ -147,7 +148,7 @@ func (g *agent) show(i int, p store.Passage) string {
 }
 
 // ask is one round.
-func (g *agent) ask(ctx context.Context) (reply workersai.Message, err error) {
+func (g *agent) ask(ctx context.Context, must bool) (reply workersai.Message, err error) {
 	cost := g.limits.answer
 	for _, m := range g.messages {
 		cost += estimateTokens(m.Content) + messageOverhead
@@ -163,6 +164,9 @@ func (g *agent) ask(ctx context.Context) (reply workersai.Message, err error) {
 	r := workersai.ChatRequest{Model: s.cfg.ChatModel, Messages: g.messages, MaxTokens: g.limits.answer, Temperature: &zero}
 	for _, t := range g.tools {
 		r.Tools = append(r.Tools, t.spec)
+	}
+	if must {
+		r.ToolChoice = json.RawMessage(`"required"`)
 	}
 	reply.Role = "assistant"
 	for event, err := range s.models.ChatStream(ctx, r) {

@@ -48,7 +48,7 @@ func (m *researcher) reply(in workersai.TextInput) workersai.TextOutput {
 }
 
 // library holds two collections; "default" has a hidden document, too.
-func library(t *testing.T, m *researcher) *rig {
+func library(t *testing.T, m *researcher, change ...func(*retrieval.Config)) *rig {
 	t.Helper()
 	db := storetest.Open(t)
 	r := &rig{models: workersaitest.New(t, workersaitest.Dims(dims), workersaitest.Embed(bagOfWords), workersaitest.ChatOutput(m.reply)), texts: map[string]string{}}
@@ -65,8 +65,12 @@ func library(t *testing.T, m *researcher) *rig {
 		}
 	}
 	client := r.models.Client(t, func(c *workersai.Config) { c.MaxRetries = -1 })
+	cfg := retrieval.Config{Store: db, Models: client, QueryPrefix: retrieval.NoPrefix, Logger: slog.New(slog.DiscardHandler)}
+	for _, f := range change {
+		f(&cfg)
+	}
 	var err error
-	r.Service, err = retrieval.New(retrieval.Config{Store: db, Models: client, QueryPrefix: retrieval.NoPrefix, Logger: slog.New(slog.DiscardHandler)})
+	r.Service, err = retrieval.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -272,5 +276,27 @@ func TestAgentEvidence(t *testing.T) {
 	}
 	if done == nil || done.Reason != retrieval.ReasonNoEvidence {
 		t.Errorf("Done %+v, want a refusal", done)
+	}
+}
+
+// TestSmallAgent: a small model has to call once, and may once more.
+func TestSmallAgent(t *testing.T) {
+	t.Parallel()
+	m := &researcher{answer: "The Corvane ferry was built by Solvik Yard in 1954.", calls: []string{
+		`search {"query":"old shipyard on the west coast"}`, `search {"query":"yard employs people"}`, `search {"query":"never asked"}`}}
+	r := library(t, m, func(c *retrieval.Config) { c.ChatStrength = retrieval.Small })
+	steps, h := r.research(t, "")
+	if h.err != nil || len(steps) != 2 || len(m.asked) != 2 || !strings.HasSuffix(h.kinds, "SD") {
+		t.Fatalf("events %q, %d rounds, %v; want two steps, Sources, Done", h.kinds, len(m.asked), h.err)
+	}
+	if got := string(m.asked[0].ToolChoice); got != `"required"` || len(m.asked[1].ToolChoice) != 0 || m.asked[0].MaxTokens > 128 {
+		t.Errorf("tool_choice %s and then %s, max_tokens %d; want the first call required, in few tokens", got, m.asked[1].ToolChoice, m.asked[0].MaxTokens)
+	}
+	prompt := 0
+	for _, msg := range m.asked[0].Messages {
+		prompt += len(msg.Content)
+	}
+	if prompt > 3000 {
+		t.Errorf("the first round's prompt has %d bytes: too much for a small model", prompt)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"testing"
 
@@ -169,5 +170,86 @@ func TestToolRoundsEnd(t *testing.T) {
 	}
 	if _, err := workersai.NewTool("bad", "", func(context.Context, string) (any, error) { return nil, nil }); err == nil {
 		t.Error("a tool whose input is a string: no error")
+	}
+}
+
+// TestToolConversationInPieces: the calls arrive in pieces, are made once each, and the answer streams.
+func TestToolConversationInPieces(t *testing.T) {
+	t.Parallel()
+	tool, err := workersai.NewTool("weather", "Weather of a city", func(_ context.Context, in weather) (any, error) {
+		return in.City + ": 12", nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := workersaitest.NewInMemory(t)
+	srv.Script(pieces(`[{"index":0,"id":"call_1","function":{"name":"weather","arguments":"{\"city\":"}},{"index":1,"id":"call_2","function":{"name":"weather","arguments":"{\"city\":"}}]`,
+		`[{"index":0,"function":{"arguments":"\"Oslo\"}"}}]`, `[{"index":1,"function":{"arguments":"\"Rome\"}"}}]`, `[{"index":0,"id":null,"function":{"name":null,"arguments":""}}]`),
+		workersaitest.SSE(`{"response":"Oslo 12,"}`, `{"response":" Rome 12."}`, `{"response":"","usage":{"completion_tokens":7}}`, "[DONE]"))
+	r := hello(llama)
+	r.ToolChoice = json.RawMessage(`"required"`)
+	var text, calls string
+	var last workersai.ToolEvent
+	for e, err := range srv.Client(t, noRetry).ChatWithToolsStream(t.Context(), r, tool) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if text += e.Text; e.Call != nil {
+			calls += e.Call.ID + " " + e.Result + "; "
+		}
+		last = e
+	}
+	if text != "Oslo 12, Rome 12." || calls != "call_1 Oslo: 12; call_2 Rome: 12; " {
+		t.Errorf("answer %q after calls %q", text, calls)
+	}
+	if last.Usage == nil || last.Usage.CompletionTokens != 7 || len(last.Messages) != 5 || last.Messages[1].ToolCalls[1].Name != "weather" || last.Messages[4].Content != text {
+		t.Errorf("last event %+v, want the usage and the conversation", last)
+	}
+	if got := srv.Requests(); string(got[0].Chat.ToolChoice) != `"required"` || len(got[1].Chat.ToolChoice) != 0 {
+		t.Errorf("tool_choice %s and then %s, want it forced for the first round alone", got[0].Chat.ToolChoice, got[1].Chat.ToolChoice)
+	}
+}
+
+func TestToolStreamEnds(t *testing.T) {
+	t.Parallel()
+	call := pieces(`[{"index":0,"id":"c","function":{"name":"again","arguments":"{}"}}]`)
+	for name, tt := range map[string]struct {
+		steps []workersaitest.Step
+		leave bool
+		want  error
+		calls int
+	}{
+		"answers when told to":    {[]workersaitest.Step{call, call, workersaitest.SSE(`{"response":"done"}`, "[DONE]")}, false, nil, 2},
+		"calls for ever":          {[]workersaitest.Step{call, call, call}, false, workersai.ErrToolRounds, 2},
+		"cut before the end mark": {[]workersaitest.Step{call, {Cut: true, CutAt: 45}}, false, io.ErrUnexpectedEOF, 1},
+		"nothing":                 {[]workersaitest.Step{call, workersaitest.SSE("[DONE]")}, false, workersai.ErrBadReply, 1},
+		"the caller leaves":       {[]workersaitest.Step{call}, true, nil, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			srv := workersaitest.NewInMemory(t)
+			srv.Script(tt.steps...)
+			calls := 0
+			tool, err := workersai.NewTool("again", "Again", func(context.Context, struct{}) (any, error) { calls++; return "ok", nil })
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := hello(llama)
+			r.MaxRounds = 2
+			var got error
+			whole := false
+			for e, err := range srv.Client(t, noRetry).ChatWithToolsStream(t.Context(), r, tool) {
+				got, whole = err, whole || e.Usage != nil
+				if tt.leave && e.Call != nil {
+					break
+				}
+			}
+			if !errors.Is(got, tt.want) || calls != tt.calls || whole != (tt.want == nil && !tt.leave) || srv.Scripted() != 0 {
+				t.Errorf("%v after %d calls, whole %v, %d steps left; want %v after %d", got, calls, whole, srv.Scripted(), tt.want, tt.calls)
+			}
+			if n := len(srv.Requests()); n == 3 && string(srv.Requests()[2].Chat.ToolChoice) != `"none"` {
+				t.Errorf("the last round has tool_choice %s, want none", srv.Requests()[2].Chat.ToolChoice)
+			}
+		})
 	}
 }

@@ -27,6 +27,7 @@ type ChatRequest struct {
 
 	Tools      []ToolSpec
 	ToolChoice json.RawMessage // "auto" (with its quotes), "none", "required" or a function
+	MaxRounds  int             // of calls, in ChatWithTools and ChatWithToolsStream; default 8
 	Format     *ResponseFormat // JSON mode, not with streaming
 }
 

@@ -35,6 +35,8 @@ func (r ChatRequest) fault() string {
 		return "a prompt and messages: give one of them"
 	case !utf8.ValidString(r.Prompt):
 		return "the prompt is not UTF-8"
+	case r.MaxRounds < 0:
+		return fmt.Sprintf("MaxRounds is %d", r.MaxRounds)
 	case r.MaxTokens < 0:
 		return fmt.Sprintf("max_tokens is %d", r.MaxTokens)
 	case outside(r.Temperature, 0, 5):

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
-	"slices"
 )
 
 // ToolSpec describes a function to the model, as it is on the wire.
@@ -75,48 +74,6 @@ func NewTool[In any](name, description string, f func(context.Context, In) (any,
 		return string(text), err
 	}
 	return Tool{Spec: ToolSpec{Name: name, Description: description, Parameters: parameters}, Call: call}, nil
-}
-
-// ErrToolRounds: the model asked for tools in every round it had.
-var ErrToolRounds = errors.New("too many rounds of tool calls")
-
-// maxToolRounds is enough for a few lookups in a row; a model that needs more goes in circles, as a rule.
-const maxToolRounds = 8
-
-// ChatWithTools asks for an answer and makes the calls the model asks for, one after another, until it answers without:
-// 8 rounds at most, then ErrToolRounds. What a tool returns as its error the model reads too, and may mend; only the
-// context's end stops the conversation.
-func (c *Client) ChatWithTools(ctx context.Context, r ChatRequest, tools ...Tool) (*ChatResponse, error) {
-	if r.Prompt != "" && len(r.Messages) == 0 {
-		r.Messages, r.Prompt = []Message{{Role: "user", Content: r.Prompt}}, ""
-	}
-	byName := map[string]Tool{}
-	r.Tools, r.Messages = slices.Clone(r.Tools), slices.Clone(r.Messages)
-	for _, t := range tools {
-		byName[t.Spec.Name] = t
-		r.Tools = append(r.Tools, t.Spec)
-	}
-	var usage Usage
-	for range maxToolRounds {
-		got, err := c.Chat(ctx, r)
-		if err != nil {
-			return nil, err
-		}
-		usage.add(got.Usage)
-		r.Messages = append(r.Messages, Message{Role: "assistant", Content: got.Text, ToolCalls: got.ToolCalls})
-		if len(got.ToolCalls) == 0 {
-			got.Usage, got.Messages = usage, r.Messages
-			return got, nil
-		}
-		for _, call := range got.ToolCalls {
-			result := byName[call.Name].run(ctx, call)
-			if ctx.Err() != nil {
-				return nil, fmt.Errorf("tool %s: %w", call.Name, ctx.Err())
-			}
-			r.Messages = append(r.Messages, result)
-		}
-	}
-	return nil, fmt.Errorf("%s: %w: it asked for tools %d times", r.Model, ErrToolRounds, maxToolRounds)
 }
 
 // run makes one call. Its error is the model's to read.

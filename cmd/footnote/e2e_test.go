@@ -373,6 +373,7 @@ func TestBareWordsOfTheReference(t *testing.T) {
 	if code != 0 || !strings.Contains(out, `"event":"delta"`) || !strings.Contains(out, `"event":"done"`) {
 		t.Errorf("ask exits %d: %s %s", code, out, errs)
 	}
+	checkAgentic(t, s, "default", "How long is green tea steeped?")
 	// The reference's own curl line: JSON that calls itself a form.
 	req, _ := http.NewRequest(http.MethodPost, host.url+"/client/v4/accounts/0123456789abcdef/ai/run/"+llama8b, strings.NewReader(`{"messages":[{"role":"user","content":"Hello"}]}`))
 	req.Header.Set("Authorization", "Bearer any")
