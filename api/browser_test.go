@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -24,6 +25,8 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"github.com/footnote-rag/footnote/api"
+	"github.com/footnote-rag/footnote/retrieval"
+	"github.com/footnote-rag/footnote/store"
 	"github.com/footnote-rag/footnote/workersai"
 	"github.com/footnote-rag/footnote/workersai/workersaitest"
 )
@@ -379,6 +382,48 @@ func TestPageMarksWhatIsNotSupported(t *testing.T) {
 	b.click("#side-close")
 	b.until("getComputedStyle(document.querySelector('#side')).display === 'none'")
 	b.shot("15-phone")
+	b.quiet()
+}
+
+func TestPageShowsSteps(t *testing.T) {
+	t.Parallel()
+	steps := []retrieval.Event{
+		retrieval.Step{Step: retrieval.StepRewrite, From: "And there?", To: "How long does a visa for <b>Germany</b> take?"},
+		retrieval.Step{Step: retrieval.StepSpelling, From: "viza", To: "visa"},
+		retrieval.Step{Step: retrieval.StepDecompose, From: "x", Parts: []string{"What is a visa?", "How long does it take?"}},
+		retrieval.Step{Step: retrieval.StepTranslate, From: "¿Cuánto tarda?", To: "How long does it take?", Note: "es to en"},
+		retrieval.Step{Step: retrieval.StepTool, Tool: "search", Arguments: json.RawMessage(`{"query":"consulate hours"}`), Found: make([]retrieval.FoundPassage, 2)},
+		retrieval.Step{Step: retrieval.StepTranslate, Note: "answer: en to es"},
+	}
+	w := setup(t, answering(func(_ context.Context, yield func(retrieval.Event, error) bool) {
+		passage := store.Passage{DocumentID: "d", URI: "visa.md", Title: "Visa", Text: "A visa takes five working days. It asks for two photographs.", Score: 0.8,
+			Vector: &store.LegScore{Score: 0.7, Rank: 1}}
+		events := append(steps, retrieval.Sources{Passages: []store.Passage{passage}}, retrieval.Delta{Text: "A visa takes five days. It asks for three photographs."},
+			retrieval.Citation{Sentence: retrieval.Span{Start: 0, End: 23}, Verdict: retrieval.Supported, Score: 0.9, Source: 1, Passage: &passage, Span: retrieval.Span{Start: 0, End: 31}},
+			retrieval.Citation{Sentence: retrieval.Span{Start: 24, End: 54}, Verdict: retrieval.Partly, Score: 0.5, Source: 1, Passage: &passage, Span: retrieval.Span{Start: 32, End: 60}},
+			retrieval.Done{Answer: "A visa takes five days. It asks for three photographs.", Grounded: true})
+		for _, ev := range events {
+			if !yield(ev, nil) {
+				return
+			}
+		}
+	}))
+	w.collectionOf("default")
+	b := openBrowser(t, w)
+	b.open(w.url)
+	b.ask("And there?")
+	b.shot("16-steps")
+	want := []string{"Understood as How long does a visa for <b>Germany</b> take?", "Corrected viza to visa",
+		"Searched for What is a visa? and How long does it take?", "Translated to How long does it take? (es to en)",
+		"The model searched for consulate hours (2 passages found)", "Translation: answer: en to es"}
+	if got := eval[[]string](b, "Array.from(document.querySelectorAll('.step'), (s) => s.textContent)"); !slices.Equal(got, want) {
+		t.Errorf("steps = %q, want %q", got, want)
+	}
+	if partly := b.text(".mark.partly"); partly != "2 partly" {
+		t.Errorf("the mark of a sentence that is partly supported says %q", partly)
+	}
+	b.run(chromedp.EmulateViewport(390, 844, chromedp.EmulateMobile))
+	b.shot("17-steps-phone")
 	b.quiet()
 }
 

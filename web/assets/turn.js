@@ -22,6 +22,7 @@ function describeStep(s) {
   const q = (text) => element("q", "", text);
   const parts = (s.parts || []).flatMap((p, i) => (i ? [i === s.parts.length - 1 ? " and " : ", ", q(p)] : [q(p)]));
   const note = s.note ? ` (${s.note})` : "";
+  if (s.step === "tool" && s.tool) return describeCall(s, q);
   if (s.step === "translate" && !s.to) return [`Translation: ${s.note}`];
   if (!s.to && !parts.length) return [`${s.step}${note}`];
   switch (s.step) {
@@ -31,6 +32,14 @@ function describeStep(s) {
     case "translate": return ["Translated to ", q(s.to), note];
   }
   return [`${s.step}: `, ...(s.from ? [q(s.from), " → "] : []), ...(parts.length ? parts : [s.to]), note];
+}
+
+/** Tells what the model called while it looked for passages. */
+function describeCall(s, q) {
+  const found = s.note || (s.found?.length ? `${count(s.found.length, "passage")} found` : "nothing found");
+  if (s.tool === "search" && s.arguments?.query) return ["The model searched for ", q(String(s.arguments.query)), ` (${found})`];
+  if (s.tool === "read") return [`The model read on (${found})`];
+  return [`The model looked (${s.tool}: ${found})`];
 }
 
 export class Turn {
