@@ -40,7 +40,7 @@ fmt: ## format the code
 
 bench: ## benchmarks, as ratios against the bare engine and bare SQL; about ten minutes
 	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 40m ./store ./cmd/footnote
-	$(GO) test -run '^$$' -bench . -benchmem -timeout 20m ./ingest ./retrieval ./workersai ./api ./embedded
+	$(GO) test -run '^$$' -bench . -benchmem -timeout 20m ./ingest ./retrieval ./workersai ./api ./embedded ./modelhost
 
 fuzz: ## every fuzz target for a short while (FUZZTIME=30s)
 	@for p in $$($(GO) list ./...); do \

@@ -40,7 +40,7 @@ func (h *Host) openAIEmbeddings(c *call) error {
 	if !slices.Contains([]string{"", "float", "base64"}, in.EncodingFormat) {
 		return invalid("enum "+in.EncodingFormat+" not in float,base64 at '/encoding_format'", "")
 	}
-	out, _, err := h.embedding(c.r.Context(), b, workersai.EmbeddingInput{Text: in.Input}, false)
+	out, err := h.embedding(c.r.Context(), b, workersai.EmbeddingInput{Text: in.Input}, embedOptions{})
 	if err != nil {
 		return err
 	}

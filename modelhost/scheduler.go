@@ -39,34 +39,42 @@ type embedJob struct {
 	next   int // first text not sent
 	left   int // micro-requests not answered
 	rows   [][]float32
+	encode bool     // the rows as JSON, too
+	json   [][]byte // one a row, written while the engine works on the next
 	tokens int
 	done   chan struct{}
 	over   bool
 }
 
-// embed returns one row a text, in order, and the engine's token count. The first failure ends the request, and
-// what it has at the engine. rejectIfBusy does not wait for a turn.
-func (s *scheduler) embed(ctx context.Context, texts []string, rejectIfBusy bool) ([][]float32, int, error) {
+// embedOptions of one request.
+type embedOptions struct {
+	rejectIfBusy bool // do not wait for a turn
+	encode       bool // write each row as JSON as soon as it is there
+}
+
+// embed returns the job when it has one row a text, in order, and the engine's token count. The first failure ends the request, and
+// what it has at the engine.
+func (s *scheduler) embed(ctx context.Context, texts []string, o embedOptions) (*embedJob, error) {
 	jobCtx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	j := &embedJob{
 		ctx: jobCtx, cancel: cancel, texts: texts, batch: s.b.BatchTexts,
-		rows: make([][]float32, len(texts)), done: make(chan struct{}),
+		rows: make([][]float32, len(texts)), encode: o.encode, json: make([][]byte, len(texts)), done: make(chan struct{}),
 	}
 	j.left = (len(texts) + j.batch - 1) / j.batch
-	if err := s.add(j, rejectIfBusy); err != nil {
-		return nil, 0, err
+	if err := s.add(j, o.rejectIfBusy); err != nil {
+		return nil, err
 	}
 	select {
 	case <-j.done:
 	case <-jobCtx.Done():
 		s.drop(j)
-		return nil, 0, context.Cause(jobCtx)
+		return nil, context.Cause(jobCtx)
 	}
 	if err := context.Cause(jobCtx); err != nil {
-		return nil, 0, err
+		return nil, err
 	}
-	return j.rows, j.tokens, nil
+	return j, nil
 }
 
 // load is how many requests wait, and how many micro-requests are at the engine.
@@ -156,16 +164,28 @@ func (s *scheduler) start(j *embedJob, running *int) (last bool) {
 	j.next = to
 	go func() {
 		rows, tokens, err := s.b.embedTexts(j.ctx, j.texts[from:to])
-		s.finish(j, from, rows, tokens, err, running)
+		s.free(running)
+		for i := range rows {
+			if j.encode { // the engine has its next work already
+				j.json[from+i] = appendRow(make([]byte, 0, 12*len(rows[i])), rows[i])
+			}
+		}
+		s.finish(j, from, rows, tokens, err)
 	}()
 	return to == len(j.texts)
 }
 
-func (s *scheduler) finish(j *embedJob, from int, rows [][]float32, tokens int, err error, running *int) {
+// free gives the place of a micro-request to the next.
+func (s *scheduler) free(running *int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	*running--
-	defer s.dispatch()
+	s.dispatch()
+}
+
+func (s *scheduler) finish(j *embedJob, from int, rows [][]float32, tokens int, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if j.over {
 		return
 	}
