@@ -116,6 +116,19 @@ func (s legScale) of(score float64, rank int) float64 {
 	return min(max(v, 0), 1)
 }
 
+// line says that the scaled score is (score-low)/width, cut to 0 to 1; a width of 0, that it does not depend on the score.
+func (s legScale) line() (low, width float64) {
+	switch s.method {
+	case FusionMax:
+		return 0, max(s.best, 0)
+	case FusionMinMax:
+		return s.last, s.best - s.last
+	case FusionZScore:
+		return s.mean - zRange*s.sigma, 2 * zRange * s.sigma
+	}
+	return 0, 0
+}
+
 // candidate is a chunk that a leg has returned.
 type candidate struct {
 	chunk             int64
@@ -146,28 +159,31 @@ func (r *search) fused(ctx context.Context) ([]Passage, error) {
 	}
 	slices.SortFunc(all, func(a, b candidate) int { return cmp.Or(cmp.Compare(b.score, a.score), cmp.Compare(a.chunk, b.chunk)) })
 	all = worthReading(all, r.Limit)
-	texts, err := r.texts(ctx, all)
-	if err != nil || len(all) == 0 {
+	if len(all) == 0 {
+		return nil, nil
+	}
+	read, err := r.texts(ctx, all, vector)
+	if err != nil {
 		return nil, err
 	}
-	passages := make([]Passage, 0, len(all))
+	r.changed = len(read) < min(r.Limit, len(all))
+	at := make(map[int64]*candidate, len(all))
 	for i := range all {
-		c := &all[i]
-		f, ok := texts[c.chunk]
-		if !ok {
-			r.changed = true
-			continue
-		}
+		at[all[i].chunk] = &all[i]
+	}
+	passages := make([]Passage, len(read))
+	for i, f := range read {
+		c := at[f.chunk]
 		if f.cosine != nil && !c.known {
 			c.cosine, c.known = *f.cosine, true
 			fuse(c)
 		}
-		passages = append(passages, r.passage(f.Passage, *c))
+		passages[i] = r.passage(f.Passage, *c)
 	}
-	slices.SortStableFunc(passages, func(a, b Passage) int {
+	slices.SortFunc(passages, func(a, b Passage) int {
 		return cmp.Or(cmp.Compare(b.Score, a.Score), cmp.Compare(a.DocumentID, b.DocumentID), a.Ordinal-b.Ordinal)
 	})
-	return passages[:min(r.Limit, len(passages))], nil
+	return passages, nil
 }
 
 func (r *search) passage(p Passage, c candidate) Passage {
@@ -219,33 +235,31 @@ func worthReading(all []candidate, limit int) []candidate {
 	return all
 }
 
-// texts reads the candidates' passages, and the cosines that are not known.
-func (r *search) texts(ctx context.Context, all []candidate) (map[int64]found, error) {
-	if len(all) == 0 {
-		return nil, nil
+// texts reads the best limit of the candidates, computing the cosines that are not known: the only part of a score that the
+// database has to say.
+func (r *search) texts(ctx context.Context, all []candidate, vector legScale) ([]found, error) {
+	ids, cosines, rest := make([]int64, len(all)), make([]*float64, len(all)), make([]float64, len(all))
+	low, width := vector.line()
+	weight := r.Fusion.VectorWeight
+	if width == 0 {
+		weight, width = 0, 1
 	}
-	ids := make([]int64, len(all))
-	var unknown []int64
 	for i, c := range all {
-		ids[i] = c.chunk
-		if !c.known {
-			unknown = append(unknown, c.chunk)
+		ids[i], rest[i] = c.chunk, c.score-weight*min(max((c.cosine-low)/width, 0), 1)
+		if c.known {
+			cosines[i] = &c.cosine
 		}
 	}
-	cosine, join, args := "NULL::float8", "", []any{ids}
-	if r.Mode != Lexical && len(unknown) > 0 {
-		cosine = "-(e.embedding <#> $3)"
-		join = "LEFT JOIN " + r.Collection.Space.table() + " e ON e.chunk_id = k.id AND k.id = ANY($2)"
-		args = append(args, unknown, r.vector)
+	if r.Mode == Lexical {
+		return many(ctx, r.store.read, scanFound, "SELECT "+passageColumns+`, NULL::float8
+			FROM unnest($1::bigint[]) AS c(id) JOIN chunks k ON k.id = c.id JOIN documents d ON d.id = k.document_id`, ids)
 	}
-	rows, err := many(ctx, r.store.read, scanFound, "SELECT "+passageColumns+", "+cosine+`
-		FROM chunks k JOIN documents d ON d.id = k.document_id `+join+" WHERE k.id = ANY($1)", args...)
-	if err != nil {
-		return nil, err
-	}
-	byChunk := make(map[int64]found, len(rows))
-	for _, f := range rows {
-		byChunk[f.chunk] = f
-	}
-	return byChunk, nil
+	return many(ctx, r.store.read, scanFound, "SELECT "+passageColumns+`, f.cosine
+		FROM (SELECT id, cosine
+			FROM (SELECT c.id, coalesce(c.cosine, -(e.embedding <#> $4)) AS cosine, c.rest
+				FROM unnest($1::bigint[], $2::float8[], $3::float8[]) AS c(id, cosine, rest)
+				LEFT JOIN `+r.Collection.Space.table()+` e ON e.chunk_id = c.id AND c.cosine IS NULL) s
+			ORDER BY rest + coalesce($5 * least(greatest((cosine - $6) / $7, 0), 1), 0) DESC, id LIMIT $8) f
+		JOIN chunks k ON k.id = f.id JOIN documents d ON d.id = k.document_id`,
+		ids, cosines, rest, r.vector, weight, low, width, r.Limit)
 }

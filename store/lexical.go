@@ -1,6 +1,8 @@
 package store
 
 import (
+	"cmp"
+	"context"
 	"math"
 	"slices"
 	"sync"
@@ -16,36 +18,76 @@ const (
 
 // lexicalLeg collects the postings of a question's terms and scores them.
 type lexicalLeg struct {
-	terms    []string // sorted
-	counts   []int
-	found    [][]posting // of each term
-	chunks   float64     // in the collection
-	words    float64
-	removals int64
-	removed  *ranges // chunks that the postings still speak of
-	allow    *ranges // nil: every chunk
-	scores   *accumulator
+	collection int64
+	cache      *termCache
+	terms      []string // sorted
+	counts     []int
+
+	assumed  string       // the segments that known is true for
+	known    []*termEntry // of each term, from the cache or read now; nil: not yet
+	wanted   []string     // terms to read
+	segments string       // as read
+	read     [][]posting  // of each term, in segments
+	fresh    [][]posting  // of each term, in documents that no segment holds yet
+
+	chunks, words float64 // in the collection
+	probeFrom     int     // length of a list from which it is worth asking whether all of it is needed
+	removals      int64
+	removed       *ranges // chunks that the segments still speak of
+	allow         *ranges // nil: every chunk
+	scores        *accumulator
 }
 
-// lists are lent out again: a common term has many thousand postings.
-var lists = sync.Pool{New: func() any { return new([]posting) }}
+func (s *Store) newLexicalLeg(q SearchQuery) *lexicalLeg {
+	l := &lexicalLeg{collection: q.Collection.ID, cache: s.terms, probeFrom: probeFrom}
+	l.terms, l.counts = queryTerms(clipText(q.Text), q.Collection.Languages)
+	return l
+}
 
-// scan reads rows of term, first chunk and packed postings; a row without a term holds all terms of a document.
+// selectPostings gives the set of segments, all fresh rows and the wanted terms' rows. It is one statement, and so one moment,
+// because maintenance moves documents from one table to the other.
+const selectPostings = `
+	SELECT 0, 0, coalesce(string_agg(id::text, ' ' ORDER BY id), ''), NULL FROM posting_segments WHERE collection_id = $1
+	UNION ALL SELECT 1, first_chunk, NULL, packed FROM fresh_postings WHERE collection_id = $1
+	UNION ALL SELECT 2, first_chunk, term, packed FROM postings WHERE collection_id = $1 AND term = ANY($2)`
+
+const (
+	rowSegments = iota
+	rowFresh
+	rowTerm
+)
+
+// queue asks for what the cache does not have.
+func (l *lexicalLeg) queue(b *pgx.Batch) {
+	l.assumed = l.cache.seen(l.collection)
+	l.known = l.cache.lookup(l.collection, l.assumed, l.terms)
+	l.wanted = []string{}
+	for i, term := range l.terms {
+		if l.known[i] == nil {
+			l.wanted = append(l.wanted, term)
+		}
+	}
+	b.Queue(selectPostings, l.collection, l.wanted).Query(l.scan)
+}
+
+// scan reads the rows of selectPostings.
 func (l *lexicalLeg) scan(rows pgx.Rows) error {
-	l.release()
-	l.found = make([][]posting, len(l.terms))
-	var term *string
+	l.read, l.fresh = make([][]posting, len(l.terms)), make([][]posting, len(l.terms))
+	var kind int
 	var first int64
+	var text *string
 	var packed []byte
-	_, err := pgx.ForEachRow(rows, []any{&term, &first, (*pgxBytes)(&packed)}, func() error {
-		if term == nil {
+	_, err := pgx.ForEachRow(rows, []any{&kind, &first, &text, (*pgxBytes)(&packed)}, func() (err error) {
+		switch kind {
+		case rowSegments:
+			l.segments = *text
+		case rowFresh:
 			return l.scanFresh(first, packed)
+		case rowTerm:
+			i, _ := slices.BinarySearch(l.terms, *text)
+			l.read[i], err = appendUnpacked(l.read[i], first, packed)
 		}
-		i, ok := slices.BinarySearch(l.terms, *term)
-		if !ok {
-			return nil
-		}
-		return l.add(i, first, packed)
+		return err
 	})
 	return err
 }
@@ -53,33 +95,61 @@ func (l *lexicalLeg) scan(rows pgx.Rows) error {
 // scanFresh walks the document's terms and the question's side by side.
 func (l *lexicalLeg) scanFresh(first int64, packed []byte) error {
 	i := 0
-	return eachTerm(packed, func(term, postings []byte) error {
+	return eachTerm(packed, func(term, postings []byte) (err error) {
 		for i < len(l.terms) && l.terms[i] < string(term) {
 			i++
 		}
 		if i < len(l.terms) && l.terms[i] == string(term) {
-			return l.add(i, first, postings)
+			l.fresh[i], err = appendUnpacked(l.fresh[i], first, postings)
 		}
-		return nil
+		return err
 	})
 }
 
-func (l *lexicalLeg) add(i int, first int64, packed []byte) (err error) {
-	if l.found[i] == nil {
-		l.found[i] = (*lists.Get().(*[]posting))[:0]
-	}
-	l.found[i], err = appendUnpacked(l.found[i], first, packed)
-	return err
-}
-
-// release gives the memory back; the leg finds nothing afterwards.
-func (l *lexicalLeg) release() {
-	for _, list := range l.found {
-		if list != nil {
-			lists.Put(&list)
+// complete reads once more if the segments are not those that the cache was asked for, and keeps what was read.
+func (l *lexicalLeg) complete(ctx context.Context, conn *pgx.Conn) error {
+	if l.segments != l.assumed && len(l.wanted) < len(l.terms) {
+		l.wanted = l.terms
+		rows, err := conn.Query(ctx, selectPostings, l.collection, l.wanted)
+		if err != nil {
+			return err
+		}
+		if err := l.scan(rows); err != nil {
+			return err
 		}
 	}
-	l.found = nil
+	var made []*termEntry
+	for i, term := range l.terms {
+		if _, read := slices.BinarySearch(l.wanted, term); read {
+			l.known[i] = &termEntry{key: termKey{l.collection, term}, segments: l.segments, termPostings: newTermPostings(l.read[i])}
+			made = append(made, l.known[i])
+		}
+		if l.known[i].removals < l.removals {
+			e := *l.known[i]
+			e.termPostings, e.removals = newTermPostings(l.removed.without(slices.Clone(e.list))), l.removals
+			l.known[i] = &e
+			made = append(made, &e)
+		}
+	}
+	l.cache.put(l.collection, l.segments, made...)
+	return nil
+}
+
+func newTermPostings(list []posting) termPostings {
+	if !slices.IsSortedFunc(list, byChunk) {
+		slices.SortFunc(list, byChunk)
+	}
+	p := termPostings{list: slices.Clip(list), fewWords: math.MaxUint32}
+	for _, one := range list {
+		p.mostTF, p.fewWords = max(p.mostTF, one.tf), min(p.fewWords, one.words)
+	}
+	return p
+}
+
+func byChunk(a, b posting) int { return cmp.Compare(a.chunk, b.chunk) }
+
+// release gives memory back.
+func (l *lexicalLeg) release() {
 	if l.scores != nil {
 		l.scores.release()
 		l.scores = nil
@@ -95,25 +165,119 @@ func (b *pgxBytes) ScanBytes(v []byte) error {
 	return nil
 }
 
-// score is BM25 in Lucene's form, over all chunks that hold a term (Robertson and Zaragoza 2009, without the constant factor
-// k1+1): Σ count · ln(1 + (N-n+½)/(n+½)) · tf / (tf + k1·(1-b+b·length/mean)).
-func (l *lexicalLeg) score() {
-	l.scores = newAccumulator()
+// weightedTerm is a term's part in BM25 in Lucene's form (Robertson and Zaragoza 2009, without the constant factor k1+1):
+// count · ln(1 + (N-n+½)/(n+½)) · tf / (tf + k1·(1-b+b·length/mean)).
+type weightedTerm struct {
+	lists   [2][]posting // in segments, and fresh
+	weight  float32
+	perWord float32
+	most    float32 // no chunk's score is higher
+}
+
+func (t *weightedTerm) score(p posting) float32 {
+	tf := float32(p.tf)
+	return t.weight * tf / (tf + bm25K1*(1-bm25B) + t.perWord*float32(p.words))
+}
+
+func (t *weightedTerm) size() int { return len(t.lists[0]) + len(t.lists[1]) }
+
+// weighted are the question's terms, those first that can give the most.
+func (l *lexicalLeg) weighted() []weightedTerm {
 	mean := max(l.words/max(l.chunks, 1), 1)
-	perWord := float32(bm25K1 * bm25B / mean)
+	terms := make([]weightedTerm, 0, len(l.terms))
 	for i := range l.terms {
-		l.found[i] = l.removed.without(l.found[i])
-		list := l.found[i]
-		n := float64(len(list))
-		weight := float32(float64(l.counts[i]) * math.Log(1+(max(l.chunks, n)-n+0.5)/(n+0.5)))
-		allowed := l.allow.walk()
-		for _, p := range list {
-			if l.allow == nil || allowed.has(p.chunk) {
-				tf := float32(p.tf)
-				l.scores.add(p.chunk, weight*tf/(tf+bm25K1*(1-bm25B)+perWord*float32(p.words)))
+		fresh := newTermPostings(l.fresh[i])
+		t := weightedTerm{lists: [2][]posting{l.known[i].list, fresh.list}, perWord: float32(bm25K1 * bm25B / mean)}
+		n := float64(t.size())
+		if n == 0 {
+			continue
+		}
+		t.weight = float32(float64(l.counts[i]) * math.Log(1+(max(l.chunks, n)-n+0.5)/(n+0.5)))
+		t.most = t.score(posting{tf: max(l.known[i].mostTF, fresh.mostTF), words: min(l.known[i].fewWords, fresh.fewWords)})
+		terms = append(terms, t)
+	}
+	slices.SortStableFunc(terms, func(a, b weightedTerm) int { return cmp.Compare(b.most, a.most) })
+	return terms
+}
+
+const probeFrom = 1024
+
+// score fills scores with BM25 so that the k best chunks and those of near have theirs in full. It adds up term after term;
+// when the rest together cannot lift a chunk that is not there yet to the k best (MaxScore, Turtle and Flood 1995), it looks up
+// the rest for chunks that still can be among them, and for near, only.
+func (l *lexicalLeg) score(k int, near []scored) []scored {
+	l.scores = newAccumulator()
+	terms := l.weighted()
+	rest := float32(0)
+	for _, t := range terms {
+		rest += t.most
+	}
+	left := 0
+	for _, t := range terms {
+		left += t.size()
+	}
+	done := float32(0)
+	for i := range terms {
+		if left >= l.probeFrom && rest < done {
+			if some, ok := l.hopeful(k, rest*roundingSlack, left/probeCost); ok {
+				l.probe(terms[i:], some, near)
+				break
+			}
+		}
+		t := &terms[i]
+		for _, list := range t.lists {
+			l.scores.addAll(t, list, l.allow)
+		}
+		left -= t.size()
+		rest, done = rest-t.most, done+t.most
+	}
+	return l.scores.best(k)
+}
+
+// hopeful are the chunks that can be among the k best when no chunk's score grows by more than rest; not ok if others can, too,
+// or if these are more than most.
+func (l *lexicalLeg) hopeful(k int, rest float32, most int) (some []int64, ok bool) {
+	best := l.scores.best(k)
+	if len(best) < k || float32(best[k-1].score) <= rest {
+		return nil, false
+	}
+	return l.scores.atLeast(float32(best[k-1].score)-rest, most)
+}
+
+// probeCost is how much dearer it is to look up a posting than to add up one in a row.
+const probeCost = 16
+
+// roundingSlack keeps sums of float32 in different order from leaving out a chunk.
+const roundingSlack = 1.0001
+
+// probe adds the terms' scores of some chunks.
+func (l *lexicalLeg) probe(terms []weightedTerm, some []int64, near []scored) {
+	for _, n := range near {
+		some = append(some, n.chunk)
+	}
+	slices.Sort(some)
+	some = slices.Compact(some)
+	for i := range terms {
+		for _, list := range terms[i].lists {
+			for _, chunk := range some {
+				at, ok := seek(list, chunk)
+				if list = list[at:]; ok {
+					l.scores.add(chunk, terms[i].score(list[0]))
+				}
 			}
 		}
 	}
+}
+
+// seek finds a chunk in a sorted list, fast where it is near the beginning.
+func seek(list []posting, chunk int64) (int, bool) {
+	end := 1
+	for end < len(list) && list[end].chunk < chunk {
+		end *= 2
+	}
+	from := end / 2
+	at, ok := slices.BinarySearchFunc(list[from:min(end+1, len(list))], chunk, func(p posting, id int64) int { return cmp.Compare(p.chunk, id) })
+	return from + at, ok
 }
 
 // scored is a chunk with its score in one leg.
@@ -146,6 +310,28 @@ func (a *accumulator) add(chunk int64, score float32) {
 	a.last.sums[chunk%chunkIDBlock] += score
 }
 
+// addAll adds the term's scores of a list, which is where a lexical search spends its time.
+func (a *accumulator) addAll(t *weightedTerm, list []posting, allow *ranges) {
+	if allow != nil {
+		allowed := allow.walk()
+		for _, p := range list {
+			if allowed.has(p.chunk) {
+				a.add(p.chunk, t.score(p))
+			}
+		}
+		return
+	}
+	weight, perWord, page := t.weight, t.perWord, a.last
+	for _, p := range list {
+		if number := int64(uint64(p.chunk) / chunkIDBlock); number != page.number {
+			a.turn(number)
+			page = a.last
+		}
+		tf := float32(p.tf)
+		page.sums[uint64(p.chunk)%chunkIDBlock] += weight * tf / (tf + bm25K1*(1-bm25B) + perWord*float32(p.words))
+	}
+}
+
 func (a *accumulator) turn(number int64) {
 	page, ok := a.pages[number]
 	if !ok {
@@ -162,6 +348,21 @@ func (a *accumulator) at(chunk int64) float64 {
 		return float64(page.sums[chunk%chunkIDBlock])
 	}
 	return 0
+}
+
+// atLeast are the chunks with such a score or a higher one; not ok if these are more than most.
+func (a *accumulator) atLeast(score float32, most int) (chunks []int64, ok bool) {
+	for n, page := range a.pages {
+		for i, s := range page.sums {
+			if s >= score {
+				if len(chunks) == most {
+					return nil, false
+				}
+				chunks = append(chunks, n*chunkIDBlock+int64(i))
+			}
+		}
+	}
+	return chunks, true
 }
 
 func (a *accumulator) release() {

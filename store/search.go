@@ -130,8 +130,7 @@ func (s *Store) newSearch(q SearchQuery) (*search, error) {
 		}
 	}
 	if q.Mode != Vector {
-		run.lexical = &lexicalLeg{}
-		run.lexical.terms, run.lexical.counts = queryTerms(clipText(q.Text), q.Collection.Languages)
+		run.lexical = s.newLexicalLeg(q)
 	}
 	return run, nil
 }
@@ -254,22 +253,24 @@ func (r *search) queueLexical(b *pgx.Batch) {
 			return err
 		})
 	}
-	// One statement, because a document may move from one table to the other at any time.
-	b.Queue(`SELECT term, first_chunk, packed FROM postings WHERE collection_id = $1 AND term = ANY($2)
-		UNION ALL SELECT NULL, first_chunk, packed FROM fresh_postings WHERE collection_id = $1`, r.Collection.ID, l.terms).Query(l.scan)
+	l.queue(b)
 }
 
 // scoreWords scores the postings without those of removed chunks.
 func (r *search) scoreWords(ctx context.Context, conn *pgx.Conn) error {
-	if r.lexical.removals > 0 {
-		removed, err := r.store.removedChunks(ctx, conn, r.Collection.ID, r.lexical.removals)
+	l := r.lexical
+	if l.removals > 0 {
+		known, err := r.store.removedChunks(ctx, conn, r.Collection.ID, l.removals)
 		if err != nil {
 			return err
 		}
-		r.lexical.removed = removed
+		l.removals, l.removed = known.made, known.chunks
 	}
-	r.lexical.score()
-	r.words = r.lexical.scores.best(r.Fusion.Candidates)
+	if err := l.complete(ctx, conn); err != nil {
+		return err
+	}
+	l.release()
+	r.words = l.score(r.Fusion.Candidates, r.near)
 	return nil
 }
 
@@ -280,13 +281,13 @@ type removals struct {
 }
 
 // removedChunks reads the removed chunks when there are more than were known.
-func (s *Store) removedChunks(ctx context.Context, conn *pgx.Conn, collection, made int64) (*ranges, error) {
+func (s *Store) removedChunks(ctx context.Context, conn *pgx.Conn, collection, made int64) (removals, error) {
 	if known, ok := s.removed.Load(collection); ok && known.(removals).made >= made {
-		return known.(removals).chunks, nil
+		return known.(removals), nil
 	}
 	chunks, now, err := readRemoved(ctx, conn, collection)
 	if err == nil {
 		s.removed.Store(collection, removals{now, chunks})
 	}
-	return chunks, err
+	return removals{now, chunks}, err
 }

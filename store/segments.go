@@ -35,10 +35,11 @@ const (
 	lockPostings int64 = 0x666f6f75_0000_0000
 )
 
-// segment is a row of posting_segments.
+// segment is a row of posting_segments. An id is never used again: the same id means the same postings.
 type segment struct {
-	id, last int64 // chunks it was made of are among these ids
-	chunks   int
+	id          int64
+	first, last int64 // chunks it was made of are among these ids
+	chunks      int
 }
 
 // level grows by one when a segment has mergeFactor times the chunks.
@@ -64,6 +65,10 @@ func (s *Store) settleFresh(ctx context.Context, collection int64) {
 
 // flush turns the fresh postings of a collection into a segment, unless another process is at it; wait waits for it.
 func (s *Store) flush(ctx context.Context, collection int64, wait bool) (done bool, err error) {
+	id, err := s.ids.take(ctx, s.pool, 1)
+	if err != nil {
+		return false, err
+	}
 	err = s.write(ctx, func(tx pgx.Tx) error {
 		if done, err = lockSegments(ctx, tx, collection, wait); err != nil || !done {
 			return err
@@ -72,6 +77,7 @@ func (s *Store) flush(ctx context.Context, collection int64, wait bool) (done bo
 		if err != nil || made.chunks == 0 {
 			return err
 		}
+		made.id = id
 		return insertSegment(ctx, tx, collection, made, terms)
 	})
 	return done, err
@@ -110,7 +116,7 @@ func takeFresh(ctx context.Context, tx pgx.Tx, collection int64) (termLists, seg
 	var chunks int
 	var packed []byte
 	_, err = pgx.ForEachRow(rows, []any{&first, &chunks, (*pgxBytes)(&packed)}, func() error {
-		made.include(segment{first, first + int64(chunks) - 1, chunks})
+		made.include(segment{0, first, first + int64(chunks) - 1, chunks})
 		return eachTerm(packed, func(term, postings []byte) error { return terms.add(string(term), first, postings) })
 	})
 	return terms, made, err
@@ -121,12 +127,13 @@ func (g *segment) include(part segment) {
 		*g = part
 		return
 	}
-	g.id, g.last, g.chunks = min(g.id, part.id), max(g.last, part.last), g.chunks+part.chunks
+	g.first, g.last, g.chunks = min(g.first, part.first), max(g.last, part.last), g.chunks+part.chunks
 }
 
 // insertSegment writes the lists as rows in the order of their key.
 func insertSegment(ctx context.Context, tx pgx.Tx, collection int64, made segment, terms termLists) error {
-	_, err := tx.Exec(ctx, "INSERT INTO posting_segments (id, collection_id, last_chunk, chunks) VALUES ($1, $2, $3, $4)", made.id, collection, made.last, made.chunks)
+	_, err := tx.Exec(ctx, "INSERT INTO posting_segments (id, collection_id, first_chunk, last_chunk, chunks) VALUES ($1, $2, $3, $4, $5)",
+		made.id, collection, made.first, made.last, made.chunks)
 	if err != nil {
 		return err
 	}
@@ -204,6 +211,10 @@ func (s *Store) maintainCollection(ctx context.Context, collection int64) error 
 
 // mergeSome merges mergeFactor or more segments of the lowest level that has so many.
 func (s *Store) mergeSome(ctx context.Context, collection int64) (merged bool, err error) {
+	id, err := s.ids.take(ctx, s.pool, 1)
+	if err != nil {
+		return false, err
+	}
 	err = s.write(ctx, func(tx pgx.Tx) error {
 		merged = false
 		if locked, err := lockSegments(ctx, tx, collection, false); err != nil || !locked {
@@ -222,18 +233,18 @@ func (s *Store) mergeSome(ctx context.Context, collection int64) (merged bool, e
 		if err != nil {
 			return err
 		}
-		return rewrite(ctx, tx, collection, some, removed)
+		return rewrite(ctx, tx, collection, id, some, removed)
 	})
 	return merged, err
 }
 
 func segmentsOf(ctx context.Context, tx pgx.Tx, collection int64) ([]segment, error) {
-	rows, err := tx.Query(ctx, "SELECT id, last_chunk, chunks FROM posting_segments WHERE collection_id = $1 ORDER BY id", collection)
+	rows, err := tx.Query(ctx, "SELECT id, first_chunk, last_chunk, chunks FROM posting_segments WHERE collection_id = $1 ORDER BY first_chunk", collection)
 	if err != nil {
 		return nil, err
 	}
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (g segment, err error) {
-		err = row.Scan(&g.id, &g.last, &g.chunks)
+		err = row.Scan(&g.id, &g.first, &g.last, &g.chunks)
 		return g, err
 	})
 }
@@ -260,14 +271,15 @@ func mergeable(all []segment) []segment {
 	return nil
 }
 
-// rewrite makes one segment of some, without removed chunks.
-func rewrite(ctx context.Context, tx pgx.Tx, collection int64, some []segment, removed *ranges) error {
+// rewrite makes one segment, with the id, of some, without removed chunks.
+func rewrite(ctx context.Context, tx pgx.Tx, collection, id int64, some []segment, removed *ranges) error {
 	var made segment
 	ids := make([]int64, len(some))
 	for i, g := range some {
 		made.include(g)
 		ids[i] = g.id
 	}
+	made.id = id
 	rows, err := tx.Query(ctx, "DELETE FROM postings WHERE segment = ANY($1) RETURNING term, first_chunk, packed", ids)
 	if err != nil {
 		return err
@@ -283,7 +295,7 @@ func rewrite(ctx context.Context, tx pgx.Tx, collection int64, some []segment, r
 	for term, list := range terms {
 		terms[term] = removed.without(list)
 	}
-	made.chunks = max(made.chunks-int(removed.overlap(made.id, made.last)), 1)
+	made.chunks = max(made.chunks-int(removed.overlap(made.first, made.last)), 1)
 	if _, err := tx.Exec(ctx, "DELETE FROM posting_segments WHERE id = ANY($1)", ids); err != nil {
 		return err
 	}
@@ -326,14 +338,16 @@ func (s *Store) clean(ctx context.Context, collection int64) error {
 		return err
 	}
 	for _, g := range dirty {
-		err := s.locked(ctx, collection, func(tx pgx.Tx) error {
+		id, err := s.ids.take(ctx, s.pool, 1)
+		if err != nil {
+			return err
+		}
+		err = s.locked(ctx, collection, func(tx pgx.Tx) error {
 			all, err := segmentsOf(ctx, tx, collection)
-			if i := slices.IndexFunc(all, func(now segment) bool { return now.id == g.id }); err != nil || i < 0 {
+			if err != nil || !slices.Contains(all, g) { // merged meanwhile
 				return err
-			} else {
-				g = all[i]
 			}
-			return rewrite(ctx, tx, collection, []segment{g}, removed)
+			return rewrite(ctx, tx, collection, id, []segment{g}, removed)
 		})
 		if err != nil {
 			return err
@@ -365,7 +379,7 @@ func dirtySegments(ctx context.Context, tx pgx.Tx, collection int64) (removed *r
 	var chunks, gone int64
 	for _, g := range all {
 		chunks += int64(g.chunks)
-		if removed.overlap(g.id, g.last) > 0 {
+		if removed.overlap(g.first, g.last) > 0 {
 			dirty = append(dirty, g)
 		}
 	}

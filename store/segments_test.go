@@ -251,6 +251,60 @@ func TestSegmentsUnderConcurrentWriters(t *testing.T) {
 	all.check(t, t.Context(), "writer2")
 }
 
+// TestSkippingChangesNoScore compares scores made with MaxScore's shortcut with those made without.
+func TestSkippingChangesNoScore(t *testing.T) {
+	t.Parallel()
+	skipped := 0
+	rapid.Check(t, func(rt *rapid.T) {
+		r := rand.New(rand.NewPCG(rapid.Uint64().Draw(rt, "seed"), 1))
+		const chunks = 3000
+		leg := func(probeFrom int) *lexicalLeg { return &lexicalLeg{chunks: chunks, words: 50 * chunks, probeFrom: probeFrom} }
+		quick, full := leg(1), leg(1<<30)
+		for i := range rapid.IntRange(1, 6).Draw(rt, "terms") {
+			share := rapid.SampledFrom([]float64{0.001, 0.01, 0.1, 0.5, 0.9}).Draw(rt, "share")
+			var lists [2][]posting
+			for c := range int64(chunks) {
+				if r.Float64() < share {
+					n := r.IntN(20) / 19
+					lists[n] = append(lists[n], posting{c * 7, uint32(1 + r.IntN(4)), uint32(10 + r.IntN(90))})
+				}
+			}
+			for _, l := range []*lexicalLeg{quick, full} {
+				l.terms, l.counts = append(l.terms, fmt.Sprint(i)), append(l.counts, 1+i%2)
+				l.known = append(l.known, &termEntry{termPostings: newTermPostings(lists[0])})
+				l.fresh = append(l.fresh, lists[1])
+			}
+		}
+		near := []scored{{chunk: 7}, {chunk: 700}, {chunk: 20_993}, {chunk: 1 << 40}}
+		k := rapid.SampledFrom([]int{1, 10, 100}).Draw(rt, "k")
+		got, want := quick.score(k, near), full.score(k, near)
+		if len(got) != len(want) {
+			rt.Fatalf("%d chunks, want %d", len(got), len(want))
+		}
+		for i := range got {
+			if math.Abs(got[i].score-want[i].score) > 1e-4 {
+				rt.Fatalf("score %d is %v, want %v", i, got[i], want[i])
+			}
+		}
+		for _, n := range near {
+			if math.Abs(quick.scores.at(n.chunk)-full.scores.at(n.chunk)) > 1e-4 {
+				rt.Fatalf("score of %d is %v, want %v", n.chunk, quick.scores.at(n.chunk), full.scores.at(n.chunk))
+			}
+		}
+		for id := range int64(chunks) {
+			if quick.scores.at(id*7) < full.scores.at(id*7)-1e-4 {
+				skipped++
+				break
+			}
+		}
+		quick.release()
+		full.release()
+	})
+	if skipped == 0 {
+		t.Error("nothing was ever skipped")
+	}
+}
+
 func TestPostingsSurviveTheirPacking(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {

@@ -78,6 +78,7 @@ type Store struct {
 	indexes sync.Map // space id → indexState (maintain.go)
 	budgets sync.Map // [provider, kind] → *waiting (budget.go)
 	removed sync.Map // collection id → removals (search.go)
+	terms   *termCache
 
 	maintenance maintenance
 }
@@ -91,7 +92,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if err := prepareDatabase(ctx, cfg.URL); err != nil {
 		return nil, mapped("open database", err)
 	}
-	s := &Store{cfg: cfg}
+	s := &Store{cfg: cfg, terms: newTermCache()}
 	if s.pool, err = openPool(ctx, cfg.URL, cfg, cancelWatcher); err != nil {
 		return nil, mapped("open database", err)
 	}

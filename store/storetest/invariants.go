@@ -53,14 +53,14 @@ var invariants = []invariant{
 		WHERE d.id IS NULL OR d.collection_id <> f.collection_id`},
 	{"words belong to a segment of their collection", `
 		SELECT p.collection_id, p.term, p.first_chunk, p.segment FROM postings p LEFT JOIN posting_segments g ON g.id = p.segment
-		WHERE g.id IS NULL OR g.collection_id <> p.collection_id OR p.first_chunk NOT BETWEEN g.id AND g.last_chunk`},
+		WHERE g.id IS NULL OR g.collection_id <> p.collection_id OR p.first_chunk NOT BETWEEN g.first_chunk AND g.last_chunk`},
 	{"a document's words are fresh or in a segment", `
 		SELECT d.id, d.word_count FROM documents d WHERE d.word_count > 0
 			AND NOT EXISTS (SELECT FROM fresh_postings f WHERE f.first_chunk = d.first_chunk)
-			AND NOT EXISTS (SELECT FROM posting_segments g WHERE g.collection_id = d.collection_id AND d.first_chunk BETWEEN g.id AND g.last_chunk)`},
+			AND NOT EXISTS (SELECT FROM posting_segments g WHERE g.collection_id = d.collection_id AND d.first_chunk BETWEEN g.first_chunk AND g.last_chunk)`},
 	{"a segment has postings", `
 		SELECT g.id FROM posting_segments g WHERE NOT EXISTS (SELECT FROM postings p WHERE p.segment = g.id)
-			AND EXISTS (SELECT FROM documents d WHERE d.collection_id = g.collection_id AND d.word_count > 0 AND d.first_chunk BETWEEN g.id AND g.last_chunk)`},
+			AND EXISTS (SELECT FROM documents d WHERE d.collection_id = g.collection_id AND d.word_count > 0 AND d.first_chunk BETWEEN g.first_chunk AND g.last_chunk)`},
 	{"removed chunks are not visible", `
 		SELECT r.collection_id, r.first_chunk, r.chunks, c.id FROM removed_chunks r JOIN chunks c ON c.id BETWEEN r.first_chunk AND r.first_chunk + r.chunks - 1`},
 	{"counters are true", `

@@ -66,7 +66,7 @@ func TestInvariantsFindDamage(t *testing.T) {
 		{"UPDATE fresh_postings SET collection_id = 99", "fresh words belong"},
 		{"DELETE FROM fresh_postings", "fresh or in a segment"},
 		{"INSERT INTO postings VALUES (1, 'x', 1, 1, '')", "words belong to a segment"},
-		{"DELETE FROM fresh_postings; INSERT INTO posting_segments VALUES (1, 1, 9, 9)", "a segment has postings"},
+		{"DELETE FROM fresh_postings; INSERT INTO posting_segments VALUES (1, 1, 9, 9, 1)", "a segment has postings"},
 		{"INSERT INTO removed_chunks VALUES (1, 1, 1)", "removed chunks are not visible"},
 		{"UPDATE collection_counters SET words = words + 1 WHERE words > 0", "counters"},
 		{"DELETE FROM collection_counters", "counters"},
