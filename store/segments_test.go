@@ -258,7 +258,9 @@ func TestSkippingChangesNoScore(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		r := rand.New(rand.NewPCG(rapid.Uint64().Draw(rt, "seed"), 1))
 		const chunks = 3000
-		leg := func(probeFrom int) *lexicalLeg { return &lexicalLeg{chunks: chunks, words: 50 * chunks, probeFrom: probeFrom} }
+		leg := func(probeFrom int) *lexicalLeg {
+			return &lexicalLeg{chunks: chunks, words: 50 * chunks, probeFrom: probeFrom}
+		}
 		quick, full := leg(1), leg(1<<30)
 		for i := range rapid.IntRange(1, 6).Draw(rt, "terms") {
 			share := rapid.SampledFrom([]float64{0.001, 0.01, 0.1, 0.5, 0.9}).Draw(rt, "share")
