@@ -273,7 +273,7 @@ func TestSkippingChangesNoScore(t *testing.T) {
 			}
 			for _, l := range []*lexicalLeg{quick, full} {
 				l.terms, l.counts = append(l.terms, fmt.Sprint(i)), append(l.counts, 1+i%2)
-				l.known = append(l.known, &termEntry{termPostings: newTermPostings(lists[0])})
+				l.known = append(l.known, &termEntry{termPostings: newTermPostings(lists[0]).at(l.perWord())})
 				l.fresh = append(l.fresh, lists[1])
 			}
 		}

@@ -29,14 +29,7 @@ type termEntry struct {
 	key      termKey
 	segments string // the set of segments it was read of
 	removals int64  // removed chunks up to this number are not in it
-	termPostings
-}
-
-// termPostings are sorted by chunk.
-type termPostings struct {
-	list     []posting
-	mostTF   uint32
-	fewWords uint32 // of the shortest chunk
+	*termPostings
 }
 
 func newTermCache() *termCache {
@@ -69,11 +62,11 @@ func (c *termCache) lookup(collection int64, segments string, terms []string) []
 }
 
 const (
-	postingBytes = 16
+	postingBytes = 10
 	entryBytes   = 300 // of the entry, its key and its places
 )
 
-func (e *termEntry) bytes() int { return len(e.list)*postingBytes + entryBytes }
+func (e *termEntry) bytes() int { return e.size()*postingBytes + entryBytes }
 
 // put keeps entries, and lets the least recently used go.
 func (c *termCache) put(collection int64, segments string, entries ...*termEntry) {
