@@ -175,6 +175,7 @@ type answerInput struct {
 	Mode       store.Mode      `json:"mode"`
 	Strict     bool            `json:"strict"`
 	Extractive bool            `json:"extractive"`
+	Threshold  *float64        `json:"threshold"`
 	Agentic    bool            `json:"agentic"`
 	Understand understandInput `json:"understand"`
 	Thread     string          `json:"thread"`      // "new" or an id: the conversation to go on with
@@ -206,11 +207,28 @@ func (in answerInput) ask(c echo.Context) (retrieval.Question, error) {
 	if err != nil {
 		return retrieval.Question{}, err
 	}
+	threshold, err := evidenceThreshold(in.Threshold)
+	if err != nil {
+		return retrieval.Question{}, err
+	}
 	messages, err := conversation(in.Messages)
 	return retrieval.Question{
 		Collection: sc.collection, Question: in.Question, Messages: messages, Filter: sc.filter, Limit: sc.limit,
-		Strict: in.Strict, Mode: in.Mode, Extractive: in.Extractive, Agentic: in.Agentic, Understand: in.Understand.switches(),
+		Strict: in.Strict, Mode: in.Mode, Extractive: in.Extractive, Threshold: threshold, Agentic: in.Agentic, Understand: in.Understand.switches(),
 	}, err
+}
+
+// evidenceThreshold: what was not given is the service's, and 0 refuses nothing.
+func evidenceThreshold(given *float64) (float64, error) {
+	switch {
+	case given == nil:
+		return 0, nil
+	case !(*given >= 0 && *given <= 1):
+		return 0, invalid("threshold is %g: give a number from 0 to 1", *given)
+	case *given == 0:
+		return -1, nil
+	}
+	return *given, nil
 }
 
 func conversation(turns []turn) ([]workersai.Message, error) {
@@ -337,7 +355,7 @@ type doneView struct {
 
 func viewDone(d retrieval.Done) doneView {
 	v := doneView{
-		Answer: d.Answer, Grounded: d.Grounded, Best: bestScores(d.Best), Evidence: d.Evidence, Threshold: d.Threshold,
+		Answer: d.Answer, Grounded: d.Grounded, Best: bestScores(d.Best), Evidence: d.Evidence, Threshold: max(d.Threshold, 0),
 		Degraded: d.Degraded, Cut: d.Cut, Usage: d.Usage, Timings: d.Timings,
 	}
 	if d.Reason != "" {

@@ -266,7 +266,7 @@ func (g *agent) adopt(ctx context.Context) error {
 		}
 	}
 	all = all[:min(len(all), 2*g.a.q.Limit)]
-	g.a.weigh(all, g.collection)
+	g.a.weigh(ctx, all, g.collection)
 	merged, err := g.a.s.merge(ctx, all)
 	g.a.passages = merged
 	return err

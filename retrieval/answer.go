@@ -1,6 +1,7 @@
 package retrieval
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -133,21 +134,21 @@ func (a *answering) find(ctx context.Context, c store.Collection) error {
 		return err
 	}
 	a.done.Timings.SearchMS = milliseconds(a.start)
-	a.done.Degraded, a.done.Threshold = found.Degraded, a.s.cfg.Threshold
+	a.done.Degraded, a.done.Threshold = found.Degraded, cmp.Or(a.q.Threshold, a.s.cfg.Threshold)
 	a.query, a.hits = a.q.Question, found.Passages
-	a.weigh(found.Passages, c)
+	a.weigh(ctx, found.Passages, c)
 	a.passages, err = a.s.merge(ctx, found.Passages)
 	return err
 }
 
 // weigh decides by the evidence whether the passages are worth a model's call.
-func (a *answering) weigh(passages []store.Passage, c store.Collection) {
-	a.done.Evidence, a.done.Best = evidenceOf(a.query, passages)
+func (a *answering) weigh(ctx context.Context, passages []store.Passage, c store.Collection) {
+	a.done.Evidence, a.done.Best = evidenceOf(a.query, passages, a.s.scaleOf(ctx, passages), a.s.background(ctx, c))
 	a.done.Reason = ""
 	switch {
 	case len(passages) == 0 && c.Chunks == 0:
 		a.done.Reason = ReasonEmptyCollection
-	case a.done.Evidence < a.s.cfg.Threshold || len(passages) == 0:
+	case a.done.Evidence < a.done.Threshold || len(passages) == 0:
 		a.done.Reason = ReasonNoEvidence
 	}
 }

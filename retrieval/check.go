@@ -30,6 +30,10 @@ const (
 	// title or headings, which a span of the text takes for granted.
 	elsewhere = 0.6
 	inTitle   = 0.1
+	// pointedAt: what a name counts as missing that stands elsewhere in a passage whose span speaks of "it" or "they".
+	pointedAt = 0.3
+	// conflict: from here on a missing fact, or a word in another's place, keeps a sentence from being supported.
+	conflict = 0.5
 )
 
 // Checker tells whether sentences are supported by a set of passages. It is deterministic and calls no model: words are
@@ -118,6 +122,9 @@ type Signals struct {
 	Negation       float64 // 1: one negates what the other asserts
 	Opposite       float64 // 1: opposite directions, such as rises and falls
 	Overclaims     float64 // 1: "all" or "always" where the span is weaker
+	Swapped        float64 // a word stands in the place of another that means something else
+	Reversed       float64 // 1: two words have exchanged their places
+	Units          float64 // 1: a number has another unit
 	Question       float64 // share of the question's words that the span holds
 }
 
@@ -292,6 +299,12 @@ func scoreOf(s Signals, words int) float64 {
 	score *= 1 - 0.70*s.Negation
 	score *= 1 - 0.45*s.Opposite
 	score *= 1 - 0.15*s.Overclaims
+	score *= 1 - 0.50*s.Swapped
+	score *= 1 - 0.55*s.Reversed
+	score *= 1 - 0.55*s.Units
+	if max(s.MissingNumbers, s.MissingNames, s.Negation, s.Opposite, s.Swapped, s.Reversed, s.Units) >= conflict {
+		score = math.Min(score, supportedScore-0.01)
+	}
 	if words <= 3 { // a fragment is no more than its question makes it
 		score = math.Min(score, 0.45+s.Question)
 	}

@@ -31,6 +31,7 @@ func (c *Checker) signals(cl claim, w window) Signals {
 		}
 	}
 	s := Signals{Facts: 1}
+	pointing := pronounsIn(c.evidence[w.first].tokens)
 	var found, near float64
 	for i, t := range cl.content {
 		weight, inWindow := cl.weights[i], keys[t.key]
@@ -57,6 +58,9 @@ func (c *Checker) signals(cl claim, w window) Signals {
 		if t.number {
 			s.MissingNumbers += missing
 		} else if t.name && (!t.first || !c.whole[t.key]) {
+			if missing == elsewhere && pointing {
+				missing = pointedAt
+			}
 			s.MissingNames += missing
 		}
 	}
@@ -66,6 +70,11 @@ func (c *Checker) signals(cl claim, w window) Signals {
 	s.Negation = negationMismatch(cl, tokens, keys)
 	s.Opposite = oppositeMismatch(cl.tokens, tokens)
 	s.Overclaims = overclaim(cl.tokens, tokens)
+	s.Units = unitMismatch(cl.tokens, tokens)
+	if at, ok := c.main(cl, w); ok {
+		e := c.evidence[at]
+		s.Swapped, s.Reversed = c.compareOrder(cl, e.tokens, e.keys)
+	}
 	s.Question = share(c.question, keys)
 	return s
 }
@@ -421,6 +430,42 @@ buy bought | sell sold
 import | export
 add added | remove removed
 beneficial benefit protective | harmful detrimental
+majority most | minority few
+ancient | modern
+rich wealthy | poor
+inner | outer
+major | minor
+highest | lowest
+gain gained | loss lost
+wide wider broad | narrow narrower
+thick thicker | thin thinner
+heavy heavier | light lighter
+wet | dry
+simple simpler | complex complicated
+common frequent | rare infrequent
+cheap cheaper | expensive costly
+easy easily | hard hardly difficult
+input | output
+read reads reading | write writes writing
+send sends sent | receive receives received
+encrypt | decrypt
+synchronous synchronously | asynchronous asynchronously
+static | dynamic
+local | remote
+single | multiple several
+horizontal | vertical
+forward | backward backwards
+agree agreed | disagree disagreed
+born birth | died death
+rural | urban
+mother | father
+husband | wife
+son | daughter
+even | odd
+worsened | improved
+shallow | deep
+near | far
+full | empty
 supersonic | subsonic
 laminar | turbulent
 public | private

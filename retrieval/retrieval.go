@@ -31,7 +31,7 @@ type Config struct {
 	ChatStrength   string
 	ContextWindow  int     // tokens; default 7968
 	MaxTokens      int     // of an answer; default 512, for a small model 120
-	Threshold      float64 // of the evidence score, 0..1; negative refuses nothing; default 0.40, by measurement
+	Threshold      float64 // of the evidence score, 0..1; negative refuses nothing; default 0.50, by measurement
 	QueryPrefix    string  // prepended to questions before embedding; default by model; NoPrefix for none
 	TranslateModel string  // default @cf/meta/m2m100-1.2b; NoTranslation for none
 	EmbedPerMinute int     // provider budget; 0: none
@@ -61,6 +61,9 @@ type Service struct {
 	cfg         Config
 	store       library
 	shelf       shelf
+	sample      sampler
+	backgrounds backgrounds
+	calibration calibration
 	models      models
 	thinker     thinker // nil: none
 	embedBudget budget
@@ -99,7 +102,7 @@ func New(cfg Config) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Service{cfg: cfg, store: cfg.Store, shelf: cfg.Store, models: cfg.Models, thinker: cfg.Models, vectors: newVectorCache(),
+	return &Service{cfg: cfg, store: cfg.Store, shelf: cfg.Store, sample: cfg.Store, models: cfg.Models, thinker: cfg.Models, vectors: newVectorCache(),
 		embedBudget:     cfg.Store.Budget(store.BudgetConfig{Provider: cfg.Provider, Kind: "embed", PerMinute: cfg.EmbedPerMinute}),
 		chatBudget:      cfg.Store.Budget(store.BudgetConfig{Provider: cfg.Provider, Kind: "chat", PerMinute: cfg.ChatPerMinute}),
 		translateBudget: cfg.Store.Budget(store.BudgetConfig{Provider: cfg.Provider, Kind: "translation", PerMinute: cfg.TranslatePerMinute}),
@@ -194,7 +197,8 @@ type Question struct {
 	Extractive bool // answer with quoted sentences, without a chat model
 	Agentic    bool // the model may search again and read on, a few times, before it answers; each call is a Step
 	Understand Understanding
-	Steps      []Step // taken before, such as hearing the question; yielded first
+	Steps      []Step  // taken before, such as hearing the question; yielded first
+	Threshold  float64 // of the evidence score; 0: the service's; negative refuses nothing
 }
 
 // Event is one of the types below, in this order: Sources, then Delta and Citation mixed, then Done; Steps may stand

@@ -1,0 +1,296 @@
+package retrieval
+
+import "strings"
+
+const (
+	// mainShare of a claim's weight makes the sentence that holds it the one that the claim speaks about. Words that a
+	// wider window adds do not change who does what in it.
+	mainShare = 0.5
+	// gapWords: a substitution replaces at most this many words by as many.
+	gapWords = 3
+	// siblingSwap is how much a word counts that stands elsewhere in the passages, in the place of another one: it may be
+	// a paraphrase.
+	siblingSwap = 0.8
+	// minRoot of two words that differ by their prefixes.
+	minRoot = 4
+)
+
+// main is the sentence of a window that holds most of the claim; ok is false if none holds enough.
+func (c *Checker) main(cl claim, w window) (at int, ok bool) {
+	most := 0.0
+	for i := w.first; i <= w.last; i++ {
+		v := 0.0
+		for j, t := range cl.content {
+			v += cl.weights[j] * held(t, c.evidence[i].keys)
+		}
+		if v > most {
+			at, most = i, v
+		}
+	}
+	return at, most >= mainShare*cl.weight
+}
+
+// pair is one aligned word: indexes in the claim's and the source's content words.
+type pair struct{ claim, source int }
+
+// align is a longest common subsequence of two lists of words.
+func align(a, b []token) []pair {
+	width := len(b) + 1
+	length := make([]int, (len(a)+1)*width)
+	for i := len(a) - 1; i >= 0; i-- {
+		for j := len(b) - 1; j >= 0; j-- {
+			if a[i].key == b[j].key {
+				length[i*width+j] = length[(i+1)*width+j+1] + 1
+			} else {
+				length[i*width+j] = max(length[(i+1)*width+j], length[i*width+j+1])
+			}
+		}
+	}
+	var out []pair
+	for i, j := 0, 0; i < len(a) && j < len(b); {
+		switch {
+		case a[i].key == b[j].key:
+			out = append(out, pair{i, j})
+			i, j = i+1, j+1
+		case length[(i+1)*width+j] >= length[i*width+j+1]:
+			i++
+		default:
+			j++
+		}
+	}
+	return out
+}
+
+// compareOrder looks for words of the claim that stand in the place of others, and for two that have changed places.
+// "Synchronous commit loses" where the source says "asynchronous commit loses" is swapped: 1 for a contrary, siblingSwap for
+// a word that the passages use for something else. "Ben beat Anna" where it says "Anna beat Ben" is reversed.
+func (c *Checker) compareOrder(cl claim, source []token, keys map[string]bool) (swapped, reverse float64) {
+	mine, theirs := comparable(cl.tokens), comparable(source)
+	pairs := append(align(mine, theirs), pair{len(mine), len(theirs)})
+	var gaps []gap
+	before := pair{-1, -1}
+	for _, p := range pairs {
+		g := gap{before.claim + 1, p.claim, before.source + 1, p.source}
+		before = p
+		if n, m := g.mineEnd-g.mine, g.theirsEnd-g.theirs; n > 0 && n <= gapWords && m > 0 && m <= gapWords {
+			gaps = append(gaps, g)
+		}
+	}
+	for _, g := range gaps {
+		for _, t := range mine[g.mine:g.mineEnd] {
+			for _, u := range theirs[g.theirs:g.theirsEnd] {
+				if !keys[t.key] && !related(t, keys) && !t.number && !u.number && !t.cue && !u.cue && !c.question[t.key] && !cl.keys[u.key] {
+					swapped = max(swapped, c.contrast(t, u))
+				}
+			}
+		}
+	}
+	if exchangedGaps(gaps, mine, theirs) {
+		reverse = 1
+	}
+	return swapped, max(reverse, reversed(cl.tokens, source))
+}
+
+// comparable words are those with a meaning of their own, "before" and "more" among them.
+func comparable(tokens []token) []token {
+	var out []token
+	for _, t := range tokens {
+		if !t.stop || opposites[t.lower] != nil || t.lower == "by" {
+			out = append(out, t)
+		}
+	}
+	return out
+}
+
+// gap is what stands between two aligned words on both sides.
+type gap struct{ mine, mineEnd, theirs, theirsEnd int }
+
+// exchangedGaps: one gap has x for y and another y for x.
+func exchangedGaps(gaps []gap, mine, theirs []token) bool {
+	has := func(list []token, key string) bool {
+		for _, t := range list {
+			if t.key == key {
+				return true
+			}
+		}
+		return false
+	}
+	for i, g := range gaps {
+		for _, h := range gaps[i+1:] {
+			for _, x := range mine[g.mine:g.mineEnd] {
+				for _, y := range mine[h.mine:h.mineEnd] {
+					if x.content() && y.content() && x.key != y.key && has(theirs[g.theirs:g.theirsEnd], y.key) && has(theirs[h.theirs:h.theirsEnd], x.key) &&
+						turns(mine[g.mine:h.mineEnd]) == turns(theirs[g.theirs:h.theirsEnd]) {
+						return true
+					}
+				}
+			}
+		}
+	}
+	return false
+}
+
+func (c *Checker) contrast(mine, theirs token) float64 {
+	switch {
+	case meaning(mine.key) == meaning(theirs.key) || sharedRoot(mine.key, theirs.key):
+		return 0
+	case contraryPrefix(mine.lower, theirs.lower) || opposed(mine, theirs):
+		return 1
+	case c.whole[mine.key] && c.idf[mine.key] > 0:
+		return siblingSwap
+	}
+	return 0
+}
+
+// opposed: the two are the sides of one pair of opposites.
+func opposed(a, b token) bool {
+	mine, theirs := sides([]token{a}), sides([]token{b})
+	for pair, m := range mine {
+		if t := theirs[pair]; t != 0 && t != m && t|m == 3 && t != 3 && m != 3 {
+			return true
+		}
+	}
+	return false
+}
+
+// sharedRoot: forms of one word that the stemmer keeps apart.
+func sharedRoot(a, b string) bool {
+	n := 0
+	for n < len(a) && n < len(b) && a[n] == b[n] {
+		n++
+	}
+	return n >= 5 && n >= min(len(a), len(b))-2
+}
+
+// prefixes that turn a word's sense or place. The empty one is among them: "synchronous" is not "asynchronous".
+var prefixes = []string{"", "a", "an", "un", "in", "im", "il", "ir", "dis", "non", "anti", "de", "hyper", "hypo", "pre", "post", "sub", "super",
+	"inter", "intra", "over", "under", "multi", "mono", "uni", "micro", "macro", "endo", "exo", "homo", "hetero", "symmetr", "asymmetr"}
+
+func contraryPrefix(a, b string) bool {
+	for _, p := range prefixes {
+		rest, ok := strings.CutPrefix(a, p)
+		if !ok || len(rest) < minRoot {
+			continue
+		}
+		root := stem(strings.TrimPrefix(rest, "-"))
+		for _, q := range prefixes {
+			other, ok := strings.CutPrefix(b, q)
+			if ok && p != q && len(other) >= minRoot && stem(other) == root {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// reversed is 1 if two words stand on opposite sides of a third in claim and source ("Anna beat Ben", "Ben beat Anna").
+func reversed(claim, source []token) float64 {
+	places, where := occurrences(claim), occurrences(source)
+	for i, v := range claim {
+		at, once := single(where, v)
+		if _, mine := single(places, v); !once || !mine || !v.content() {
+			continue
+		}
+		x, okx := nearest(claim, where, i, -1)
+		y, oky := nearest(claim, where, i, 1)
+		if !okx || !oky {
+			continue
+		}
+		sx, sy := where[claim[x].key][0], where[claim[y].key][0]
+		if sy < at && at < sx && sameClause(source, sy, sx) && sameClause(claim, x, y) &&
+			turns(claim[x:y+1]) == turns(source[sy:sx+1]) && !listed(claim[x:y+1]) && !listed(source[sy:sx+1]) {
+			return 1
+		}
+	}
+	return 0
+}
+
+func occurrences(tokens []token) map[string][]int {
+	m := map[string][]int{}
+	for i, t := range tokens {
+		m[t.key] = append(m[t.key], i)
+	}
+	return m
+}
+
+func single(where map[string][]int, t token) (int, bool) {
+	if at := where[t.key]; len(at) == 1 {
+		return at[0], true
+	}
+	return 0, false
+}
+
+// nearest content word on one side that the source has once.
+func nearest(claim []token, where map[string][]int, from, step int) (int, bool) {
+	for i := from + step; i >= 0 && i < len(claim); i += step {
+		if claim[i].content() {
+			_, once := single(where, claim[i])
+			return i, once
+		}
+	}
+	return 0, false
+}
+
+func sameClause(tokens []token, from, to int) bool { return tokens[from].clause == tokens[to].clause }
+
+// turns counts the words that turn a relation round, as in the passive.
+func turns(tokens []token) (n int) {
+	for _, t := range tokens {
+		if t.lower == "by" || t.lower == "from" || t.lower == "of" || t.lower == "in" || t.lower == "for" || t.lower == "with" {
+			n++
+		}
+	}
+	return n
+}
+
+func listed(tokens []token) bool {
+	for _, t := range tokens {
+		if t.lower == "and" || t.lower == "or" {
+			return true
+		}
+	}
+	return false
+}
+
+// units that change a number.
+var units = set(`km m cm mm mile feet foot inch kg g mg gram pound ton second minute hour day week month year decad centuri percent
+	dollar euro pound cent mb gb kb tb byte bit ms hz khz mhz ghz volt watt degre celsius fahrenheit liter litr ml million billion`)
+
+// unitMismatch is 1 if a number of the claim stands before one unit here and only before others in the source.
+func unitMismatch(claim, source []token) float64 {
+	for i, t := range claim {
+		unit := unitAfter(claim, i)
+		if !t.number || unit == "" {
+			continue
+		}
+		same, other := false, false
+		for j, u := range source {
+			if u.key == t.key {
+				theirs := unitAfter(source, j)
+				same = same || theirs == unit || theirs == ""
+				other = other || theirs != "" && theirs != unit
+			}
+		}
+		if other && !same {
+			return 1
+		}
+	}
+	return 0
+}
+
+func unitAfter(tokens []token, at int) string {
+	if at+1 < len(tokens) && units[tokens[at+1].key] {
+		return tokens[at+1].key
+	}
+	return ""
+}
+
+// pronounsIn: a sentence that speaks of "it" takes its names from the one before.
+func pronounsIn(tokens []token) bool {
+	for _, t := range tokens {
+		if pronouns[t.lower] {
+			return true
+		}
+	}
+	return false
+}
