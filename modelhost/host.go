@@ -347,6 +347,8 @@ func (h *Host) runTask(c *call, b *backend, model string, body []byte) error {
 		return h.translate(c, b, body)
 	case TaskSpeech:
 		return h.transcribe(c, b, body)
+	case TaskImage:
+		return h.draw(c, b, body)
 	}
 	return unknownModel(model, taskNames[b.Task]+" is not served by this version of the model host")
 }

@@ -42,6 +42,7 @@ func engineParts() []enginePart {
 		{name: modelhost.EngineWhisperTiny, what: "Whisper tiny.en", optional: true, make: makeWhisperTiny},
 		{name: modelhost.EngineWhisper, what: "Whisper, weights of your own", optional: true, make: makeWhisperOwn},
 		{name: modelhost.EngineM2M100, what: "m2m100, weights of your own", optional: true, make: makeM2M100},
+		{name: modelhost.EngineTinyDiffuser, what: "tiny-diffuser, a model that draws simple shapes", optional: true, make: makeDiffuser},
 	}
 }
 
@@ -112,6 +113,11 @@ func makeM2M100(ctx context.Context, cfg serviceConfig, cache *embedded.Cache) (
 		return nil, err
 	}
 	return embedded.NewM2M100(embedded.M2M100Config{Files: files, Idle: engineIdle, Logger: cfg.log})
+}
+
+// makeDiffuser has nothing to install: the model makes its own weights.
+func makeDiffuser(context.Context, serviceConfig, *embedded.Cache) (localEngine, error) {
+	return embedded.NewDiffuser(), nil
 }
 
 // newLlama keeps a nil *embedded.Llama from becoming an engine.
