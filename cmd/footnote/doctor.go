@@ -14,6 +14,7 @@ import (
 type check struct {
 	Part   string `json:"part"`
 	OK     bool   `json:"ok"`
+	Off    bool   `json:"off,omitempty"` // not here, and not needed: OK is true
 	Detail string `json:"detail"`
 	Remedy string `json:"remedy,omitempty"`
 }
@@ -50,6 +51,9 @@ func (p *program) doctor(ctx context.Context) error {
 			return
 		}
 		mark := map[bool]string{true: "ok  ", false: "BAD "}[c.OK]
+		if c.Off {
+			mark = "off "
+		}
 		fmt.Fprintf(p.stdout, "%s %-12s %s\n", mark, c.Part, c.Detail)
 		if c.Remedy != "" {
 			fmt.Fprintf(p.stdout, "     %-12s → %s\n", "", c.Remedy)

@@ -243,7 +243,11 @@ func (p *program) checkParts(ctx context.Context) iter.Seq[check] {
 			yield(check{Part: "models", Detail: err.Error(), Remedy: "see docs/configuration.md"})
 			return
 		}
-		_ = yield(checkEmbedding(ctx, m.client, p.settings.embedModel())) && yield(checkChat(ctx, m.client, p.settings.chatModel()))
+		for _, c := range capabilities(m.client, p.settings) {
+			if !yield(c.check(ctx)) {
+				return
+			}
+		}
 	}
 }
 
@@ -258,25 +262,4 @@ func checkDatabase(ctx context.Context, s *service, cfg serviceConfig) check {
 	}
 	defer db.Close()
 	return check{Part: "database", OK: true, Detail: "answers, schema up to date"}
-}
-
-func checkEmbedding(ctx context.Context, c *workersai.Client, model string) check {
-	start := time.Now()
-	r, err := c.Embed(ctx, workersai.EmbedRequest{Model: model, Texts: []string{"Is this machine ready?"}})
-	if err != nil {
-		return check{Part: "embeddings", Detail: err.Error(), Remedy: "see the message; docs/configuration.md lists the settings"}
-	}
-	return check{Part: "embeddings", OK: true, Detail: fmt.Sprintf("%s: %d dimensions, %s", model, len(r.Vectors[0]), time.Since(start).Round(time.Millisecond))}
-}
-
-func checkChat(ctx context.Context, c *workersai.Client, model string) check {
-	start := time.Now()
-	var words int
-	for ev, err := range c.ChatStream(ctx, workersai.ChatRequest{Model: model, MaxTokens: 16, Messages: []workersai.Message{{Role: "user", Content: "Say hello."}}}) {
-		if err != nil {
-			return check{Part: "answers", Detail: err.Error(), Remedy: "without a chat model, answers are put together from the best sentences"}
-		}
-		words += len(strings.Fields(ev.Text))
-	}
-	return check{Part: "answers", OK: true, Detail: fmt.Sprintf("%s: streamed %d words, %s", model, words, time.Since(start).Round(time.Millisecond))}
 }

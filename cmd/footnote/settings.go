@@ -59,6 +59,7 @@ const (
 	stableDiffusion = "@cf/stabilityai/stable-diffusion-xl-base-1.0"
 	miniLM          = "@local/all-minilm-l6-v2"
 	smolLM2         = "@local/smollm2-135m-instruct"
+	bgeReranker     = "@cf/baai/bge-reranker-base"
 	anyTenant       = "local" // the account id that our own model host is called with
 )
 
