@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net"
 	"strings"
+
+	"github.com/footnote-rag/footnote/workersai"
 )
 
 // Exit codes, as other tools of this field use them.
@@ -38,6 +40,7 @@ func exitCode(ctx context.Context, err error) int {
 	var quiet *quietError
 	var usage *usageError
 	var api *apiError
+	var model *workersai.Error
 	var netErr net.Error
 	switch {
 	case errors.As(err, &quiet):
@@ -48,10 +51,16 @@ func exitCode(ctx context.Context, err error) int {
 		return exitUsage
 	case errors.As(err, &api):
 		return api.exitCode()
-	case errors.Is(err, errUnreachable):
+	case errors.Is(err, errUnreachable), errors.Is(err, workersai.ErrUnreachable):
 		return exitUnreachable
+	case errors.Is(err, workersai.ErrUnauthorized):
+		return exitAuth
+	case errors.Is(err, workersai.ErrRateLimited):
+		return exitRateLimited
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &netErr) && netErr.Timeout():
 		return exitTimeout
+	case errors.As(err, &model) && model.Status >= 500:
+		return exitServer
 	default:
 		return exitFailed
 	}

@@ -30,7 +30,7 @@ func (p *program) modelsCommand() *cobra.Command {
 	f, s := cmd.PersistentFlags(), &p.settings
 	f.StringVar(&s.ModelsAddr, "addr", s.ModelsAddr, "where the model host listens (FOOTNOTE_MODELS_ADDR)")
 	f.StringVar(&s.Catalogue, "catalogue", s.Catalogue, "a file that says which model names are served, and from what (FOOTNOTE_CATALOGUE)")
-	cmd.AddCommand(p.modelsServeCommand())
+	cmd.AddCommand(p.modelsServeCommand(), p.modelsListCommand(), p.modelsPullCommand(), p.modelsRunCommand())
 	return cmd
 }
 
