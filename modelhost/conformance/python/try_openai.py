@@ -72,7 +72,7 @@ def error_7502():
     try:
         client.chat.completions.create(model="@cf/none/such", messages=hello)
     except NotFoundError as e:
-        want(e.status_code == 404 and e.code == 7502, (e.status_code, e.code))
+        want(e.status_code == 404 and e.code == "7502", (e.status_code, e.code))
         return e
     raise AssertionError("no error")
 
