@@ -11,7 +11,7 @@ TESTFLAGS  ?= -race -timeout 45m
 # Packages whose tests start Postgres or engines share two cores badly; -p bounds how many run at once.
 TESTP      ?= 2
 
-.PHONY: help quickstart test check fmt bench eval build serve deps clean fuzz
+.PHONY: help quickstart conformance test check fmt bench eval build serve deps clean fuzz
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ serve: build ## run the service at http://127.0.0.1:8080
 
 test: deps ## the whole suite: real Postgres, real engines, a real browser, with the race detector
 	$(GO) test $(TESTFLAGS) -p $(TESTP) ./...
+
+conformance: deps build ## real clients and the Workers runtime, unchanged, against `footnote models serve`
+	@FOOTNOTE=$(CURDIR)/$(BIN) modelhost/conformance/run
 
 check: deps ## gofmt, vet, staticcheck, tidy modules
 	@out=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "gofmt these files:"; echo "$$out"; exit 1; fi

@@ -155,8 +155,8 @@ reranking, speech, translation, image. A host that runs already serves it after 
 	}
 }
 
-// capabilities are the tasks by the words that people use.
-var capabilities = map[string]string{
+// capabilityTasks are the tasks by the words that people use.
+var capabilityTasks = map[string]string{
 	"text": modelhost.TaskTextGeneration, "embeddings": modelhost.TaskEmbeddings, "reranking": modelhost.TaskReranking,
 	"speech": modelhost.TaskSpeech, "translation": modelhost.TaskTranslation, "image": modelhost.TaskImage,
 }
@@ -167,7 +167,7 @@ func (p *program) modelsPull(ctx context.Context, catalogue modelhost.Catalogue,
 	var known bool
 	var why []error
 	for _, m := range catalogue.Models {
-		if m.Name != name && m.Task != capabilities[name] {
+		if m.Name != name && m.Task != capabilityTasks[name] {
 			continue
 		}
 		known = true

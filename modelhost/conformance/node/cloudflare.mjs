@@ -5,7 +5,7 @@ import { readFileSync } from "node:fs";
 
 const base = process.env.MODELS_URL;
 const account_id = process.env.ACCOUNT_ID;
-const client = new Cloudflare({ baseURL: `${base}/client/v4`, apiToken: process.env.TOKEN, maxRetries: 0 });
+const client = new Cloudflare({ baseURL: `${base}/client/v4`, apiToken: process.env.TOKEN, maxRetries: 0, timeout: 600_000 });
 const chat = "@cf/meta/llama-3.1-8b-instruct";
 
 const failed = await checks("cloudflare (npm)", [
@@ -61,7 +61,7 @@ const failed = await checks("cloudflare (npm)", [
     return e.message;
   }],
   ["error 10000", async () => {
-    const stranger = new Cloudflare({ baseURL: `${base}/client/v4`, apiToken: "wrong", maxRetries: 0 });
+    const stranger = new Cloudflare({ baseURL: `${base}/client/v4`, apiToken: "wrong", maxRetries: 0, timeout: 600_000 });
     const e = await stranger.ai.run(chat, { account_id, prompt: "x" }).catch((e) => e);
     want(e.status === 401 && e.errors?.[0].code === 10000, { status: e?.status });
   }],

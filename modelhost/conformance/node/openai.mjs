@@ -3,7 +3,7 @@ import OpenAI, { NotFoundError } from "openai";
 import { checks, want } from "./table.mjs";
 
 const model = "@cf/meta/llama-3.1-8b-instruct";
-const client = new OpenAI({ baseURL: `${process.env.MODELS_URL}/client/v4/accounts/${process.env.ACCOUNT_ID}/ai/v1`, apiKey: process.env.TOKEN, maxRetries: 0 });
+const client = new OpenAI({ baseURL: `${process.env.MODELS_URL}/client/v4/accounts/${process.env.ACCOUNT_ID}/ai/v1`, apiKey: process.env.TOKEN, maxRetries: 0, timeout: 600_000 });
 const messages = [{ role: "user", content: "Say hello." }];
 const tools = [{ type: "function", function: { name: "getWeather", description: "Get weather for location",
   parameters: { type: "object", properties: { location: { type: "string", maxLength: 20 } }, required: ["location"] } } }];

@@ -7,7 +7,7 @@ from cloudflare import AuthenticationError, Cloudflare, NotFoundError
 
 from table import ACCOUNT, BASE, CHAT, EMBED, IMAGE, TOKEN, TRANSLATE, WHISPER, checks, recognised, recording, served, want
 
-client = Cloudflare(base_url=f"{BASE}/client/v4", api_token=TOKEN, max_retries=0)
+client = Cloudflare(base_url=f"{BASE}/client/v4", api_token=TOKEN, max_retries=0, timeout=600)
 
 
 def run(model, **inputs):
@@ -84,7 +84,7 @@ def error_7502():
 
 def error_10000():
     try:
-        Cloudflare(base_url=f"{BASE}/client/v4", api_token="wrong", max_retries=0).ai.run(CHAT, account_id=ACCOUNT, prompt="x")
+        Cloudflare(base_url=f"{BASE}/client/v4", api_token="wrong", max_retries=0, timeout=600).ai.run(CHAT, account_id=ACCOUNT, prompt="x")
     except AuthenticationError as e:
         want(e.body["errors"][0]["code"] == 10000, e.body)
         return

@@ -39,7 +39,7 @@ def embeddings():
 
 def tools():
     question = HumanMessage("What is the weather in Oslo?")
-    model = chat(max_tokens=60).bind_tools([get_weather])
+    model = chat(max_tokens=200).bind_tools([get_weather])
     first = model.invoke([question])
     call = first.tool_calls[0]
     want(call["name"] == "get_weather" and call["args"]["location"], first)

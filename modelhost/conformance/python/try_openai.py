@@ -6,7 +6,7 @@ from openai import NotFoundError, OpenAI
 
 from table import ACCOUNT, BASE, CHAT, EMBED, TOKEN, checks, want
 
-client = OpenAI(base_url=f"{BASE}/client/v4/accounts/{ACCOUNT}/ai/v1", api_key=TOKEN, max_retries=0)
+client = OpenAI(base_url=f"{BASE}/client/v4/accounts/{ACCOUNT}/ai/v1", api_key=TOKEN, max_retries=0, timeout=600)
 hello = [{"role": "user", "content": "Say hello."}]
 weather = [{"role": "user", "content": "What is the weather in Oslo?"}]
 location = {"type": "string", "maxLength": 20}
