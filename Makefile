@@ -45,6 +45,13 @@ bench: ## benchmarks, as ratios against the bare engine and bare SQL; about ten 
 	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 40m ./store ./cmd/footnote
 	$(GO) test -run '^$$' -bench . -benchmem -timeout 20m ./ingest ./retrieval ./workersai ./api ./embedded ./modelhost
 
+EVALDATA ?= $(or $(FOOTNOTE_EVAL_DATA),../shared/data)
+
+eval: build ## quality on the evaluation collections (FOOTNOTE_EVAL_DATA), printed and written to docs/quality.md; about an hour the first time
+	@test -d $(EVALDATA) || { echo "eval: $(EVALDATA) is missing: set FOOTNOTE_EVAL_DATA to the folder with the evaluation collections"; exit 1; }
+	@$(BIN) quality $(EVALDATA) -o docs/quality.md
+	@FOOTNOTE_EVAL_DATA=$$(realpath $(EVALDATA)) .ci/quality | tee -a docs/quality.md
+
 fuzz: ## every fuzz target for a short while (FUZZTIME=30s)
 	@for p in $$($(GO) list ./...); do \
 	  for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz' || true); do \

@@ -20,6 +20,8 @@ import (
 const (
 	// maxPassages of one search or answer.
 	maxPassages = 100
+	// maxWindow, in tokens, is ingest's bound of a collection's window.
+	maxWindow = 2048
 	// maxTurns of an earlier conversation; more than fits any context window.
 	maxTurns = 100
 	// slotWait is how long a question waits for a place before it is told to come again.
@@ -87,6 +89,7 @@ type searchInput struct {
 	Limit      *int            `json:"limit"`
 	Filter     json.RawMessage `json:"filter"`
 	Mode       store.Mode      `json:"mode"`
+	Window     *int            `json:"window"`
 }
 
 func (s *Server) search(c echo.Context) error {
@@ -99,13 +102,16 @@ func (s *Server) search(c echo.Context) error {
 	if err != nil {
 		return err
 	}
+	if w := in.Window; w != nil && (*w < 0 || *w > maxWindow) {
+		return invalid("window is %d: give 0 to %d tokens", *w, maxWindow)
+	}
 	release, err := s.takeSlot(c.Request().Context())
 	if err != nil {
 		return err
 	}
 	defer release()
 	found, err := s.cfg.Retrieval.Search(c.Request().Context(), retrieval.SearchRequest{
-		Collection: scope.collection, Query: in.Query, Limit: scope.limit, Filter: scope.filter, Mode: in.Mode,
+		Collection: scope.collection, Query: in.Query, Limit: scope.limit, Filter: scope.filter, Mode: in.Mode, Window: in.Window,
 	})
 	if err != nil {
 		return missing(err, errNoCollection)

@@ -193,8 +193,12 @@ func locate(q *Quote, text []rune) error {
 }
 
 func (m *measuring) search(ctx context.Context, r *Result) error {
+	limit := m.o.Limit
+	if len(r.Grades) == 0 && len(r.Quotes) > 0 {
+		limit = min(limit, spanPassages) // more would change which passages show what lies between them
+	}
 	start := time.Now()
-	found, err := m.server.Search(ctx, r.Text, m.o.Limit)
+	found, err := m.server.Search(ctx, r.Text, limit)
 	r.SearchMS, r.ServerMS = milliseconds(start), found.SearchMS
 	r.Ranking = RankDocuments(found.Hits)
 	r.Hits = found.Hits[:min(m.o.Keep, len(found.Hits))]
@@ -206,7 +210,7 @@ func (m *measuring) search(ctx context.Context, r *Result) error {
 		r.Metrics["mrr@10"] = ReciprocalRank(r.Ranking, r.Grades, 10)
 	}
 	if len(r.Quotes) > 0 {
-		s := Spans(found.Hits, r.Quotes, 5)
+		s := Spans(found.Hits, r.Quotes, spanPassages)
 		r.Metrics["span_recall@5"], r.Metrics["span_precision@5"], r.Metrics["span_iou@5"] = s.Recall, s.Precision, s.IoU
 	}
 	if err != nil {
@@ -214,6 +218,9 @@ func (m *measuring) search(ctx context.Context, r *Result) error {
 	}
 	return nil
 }
+
+// spanPassages are scored by spans: the k of span_recall@5.
+const spanPassages = 5
 
 func milliseconds(since time.Time) float64 { return float64(time.Since(since).Microseconds()) / 1000 }
 

@@ -43,22 +43,31 @@ var DefaultChunking = store.Chunking{MaxTokens: 256, Overlap: 32}
 // maxRunesPerToken bounds a chunk's length where tokens do not: a word of a megabyte is one [UNK] token.
 const maxRunesPerToken = 16
 
-// EmbedText is what is embedded for a chunk: its heading path, so that it is understood out of context, and its text; or the
-// translation of both.
+// EmbedText is what is embedded for a chunk: its context, so that it is understood by itself, and its text; or the translation
+// of both.
 func EmbedText(c store.Chunk) string {
 	if c.Translation != "" {
 		return c.Translation
 	}
-	if len(c.Heading) == 0 {
+	if c.Context == "" {
 		return c.Text
 	}
-	return strings.Join(c.Heading, " > ") + "\n\n" + c.Text
+	return c.Context + "\n\n" + c.Text
 }
 
+// contextOf joins what a chunk's text is embedded below, outermost first.
+func contextOf(path []string) string { return strings.Join(path, " > ") }
+
 // Chunk cuts a text at headings, then blocks, sentences, words, and at last characters, and packs the pieces. With its
-// heading path no chunk has more than MaxTokens tokens. Together the chunks hold every character that is not blank.
+// context no chunk has more than MaxTokens tokens. Together the chunks hold every character that is not blank.
 func Chunk(e Extracted, settings store.Chunking) []store.Chunk {
 	p := packer{tok: WordPiece(), text: e.Text, settings: settings}
+	if settings.Split == store.SplitFixed {
+		return p.fixed()
+	}
+	if title := strings.Join(strings.Fields(e.Title), " "); !beginsWith(e.Text, title) {
+		p.title = title
+	}
 	at, cp := 0, 0
 	for _, b := range e.Blocks {
 		start := at + byteOffset(e.Text[at:], b.Start-cp)
@@ -68,6 +77,26 @@ func Chunk(e Extracted, settings store.Chunking) []store.Chunk {
 		at, cp = end, b.End
 	}
 	p.block(Block{Kind: Paragraph}, at, len(e.Text))
+	p.flush()
+	return p.chunks
+}
+
+// beginsWith tells whether the text's first words are the title: then its chunks need not be told.
+func beginsWith(text, title string) bool {
+	head := text[:min(len(text), 2*len(title)+64)]
+	return strings.HasPrefix(strings.Join(strings.Fields(head), " "), title)
+}
+
+// fixed cuts every MaxTokens tokens between words.
+func (p *packer) fixed() []store.Chunk {
+	p.fit()
+	for at := 0; at < len(p.text); {
+		stop := at + p.wordEnd(p.text[at:])
+		if from, to := trim(p.text, at, stop); from < to {
+			p.word(from, to)
+		}
+		at = stop
+	}
 	p.flush()
 	return p.chunks
 }
@@ -91,9 +120,11 @@ type packer struct {
 	text     string
 	settings store.Chunking
 
+	title     string   // of the document, where its text does not begin with it
 	path      []string // headings, outermost first
 	levels    []int
 	heading   []string // of the open chunk: path cut to its share of tokens
+	context   string   // of the open chunk: title and heading
 	budget    int      // tokens left for text beside heading and special tokens
 	pieces    []piece  // of the open chunk
 	fresh     bool     // pieces holds more than overlap
@@ -125,13 +156,24 @@ func (p *packer) enter(level int, title string) {
 	p.fit()
 }
 
-// fit keeps the deepest headings that take at most a quarter of the tokens, and leaves the rest for text.
+// fit keeps the deepest headings that take at most a quarter of the tokens, then the title, and leaves the rest for text.
 func (p *packer) fit() {
 	p.heading = p.path
-	for len(p.heading) > 0 && p.tok.count(strings.Join(p.heading, " > ")) > p.settings.MaxTokens/4 {
+	for len(p.heading) > 0 && p.tooLong(p.heading) {
 		p.heading = p.heading[1:]
 	}
-	p.budget = p.settings.MaxTokens - specialTokens - p.tok.count(strings.Join(p.heading, " > "))
+	p.context = ""
+	if p.settings.Context != store.ContextNone {
+		p.context = contextOf(p.heading)
+		if all := append([]string{p.title}, p.heading...); p.title != "" && !slices.Contains(p.heading, p.title) && !p.tooLong(all) {
+			p.context = contextOf(all)
+		}
+	}
+	p.budget = p.settings.MaxTokens - specialTokens - p.tok.count(p.context)
+}
+
+func (p *packer) tooLong(path []string) bool {
+	return p.tok.count(contextOf(path)) > p.settings.MaxTokens/4
 }
 
 func (p *packer) maxRunes() int { return p.settings.MaxTokens * maxRunesPerToken }
@@ -219,7 +261,7 @@ func (p *packer) flush() {
 		return
 	}
 	start, end := p.pieces[0].start, p.pieces[len(p.pieces)-1].end
-	c := store.Chunk{Ordinal: len(p.chunks), Heading: p.heading, Text: p.text[start:end]}
+	c := store.Chunk{Ordinal: len(p.chunks), Heading: p.heading, Context: p.context, Text: p.text[start:end]}
 	c.Start = p.codePoint(start)
 	c.End = c.Start + utf8.RuneCountInString(c.Text)
 	c.Tokens = p.tok.Count(EmbedText(c))

@@ -58,3 +58,40 @@ func TestChunkPacksChineseWithoutSpaces(t *testing.T) {
 		t.Errorf("6000 characters become %d chunks, want at most %d", got, most)
 	}
 }
+
+func TestChunkSettings(t *testing.T) {
+	t.Parallel()
+	e := ingest.Extracted{Title: "Manual of Pumps", Text: "Care\n\nOil it weekly. Clean it daily.", Blocks: []ingest.Block{{Kind: ingest.Heading, Level: 1, Start: 0, End: 4}}}
+	for name, c := range map[string]struct {
+		settings store.Chunking
+		title    string
+		want     string // what is embedded for the last chunk
+	}{
+		"title and heading":             {store.Chunking{MaxTokens: 64}, "Manual of Pumps", "Manual of Pumps > Care\n\nCare\n\nOil it weekly. Clean it daily."},
+		"the text alone":                {store.Chunking{MaxTokens: 64, Context: store.ContextNone}, "Manual of Pumps", "Care\n\nOil it weekly. Clean it daily."},
+		"the text begins with it":       {store.Chunking{MaxTokens: 64}, "Care", "Care\n\nCare\n\nOil it weekly. Clean it daily."},
+		"a title that takes too much":   {store.Chunking{MaxTokens: 32}, strings.Repeat("very long title ", 9), "Care\n\nCare\n\nOil it weekly. Clean it daily."},
+		"fixed takes whatever is there": {store.Chunking{MaxTokens: 64, Split: store.SplitFixed}, "Manual of Pumps", "Care\n\nOil it weekly. Clean it daily."},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e := e
+			e.Title = c.title
+			chunks := ingest.Chunk(e, c.settings)
+			if got := ingest.EmbedText(chunks[len(chunks)-1]); got != c.want {
+				t.Errorf("embedded %q, want %q", got, c.want)
+			}
+			checkChunks(t, e, c.settings)
+		})
+	}
+}
+
+func TestFixedChunks(t *testing.T) {
+	t.Parallel()
+	e := ingest.Extracted{Text: strings.Repeat("one two three four. ", 100)}
+	chunks := ingest.Chunk(e, store.Chunking{MaxTokens: 52, Split: store.SplitFixed})
+	checkChunks(t, e, store.Chunking{MaxTokens: 52, Split: store.SplitFixed})
+	if got, want := len(chunks), 10; got != want { // 500 tokens, 50 a chunk beside the two special ones
+		t.Errorf("%d chunks, want %d", got, want)
+	}
+}

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -248,8 +249,20 @@ func checkCollection(name string, chunking *store.Chunking) error {
 	if chunking.Overlap < 0 || chunking.Overlap > chunking.MaxTokens/2 {
 		return fmt.Errorf("%w: the overlap is 0 to half of the chunk's %d tokens, not %d", ErrInvalidInput, chunking.MaxTokens, chunking.Overlap)
 	}
+	if !slices.Contains([]string{"", store.SplitStructure, store.SplitFixed}, chunking.Split) {
+		return fmt.Errorf("%w: the split is %s or %s, not %q", ErrInvalidInput, store.SplitStructure, store.SplitFixed, chunking.Split)
+	}
+	if !slices.Contains([]string{"", store.ContextHeadings, store.ContextNone}, chunking.Context) {
+		return fmt.Errorf("%w: the context is %s or %s, not %q", ErrInvalidInput, store.ContextHeadings, store.ContextNone, chunking.Context)
+	}
+	if chunking.Window < 0 || chunking.Window > maxWindowTokens {
+		return fmt.Errorf("%w: the window is 0 to %d tokens, not %d", ErrInvalidInput, maxWindowTokens, chunking.Window)
+	}
 	return nil
 }
+
+// maxWindowTokens: ten passages of this size fill a small model's context twice.
+const maxWindowTokens = 2048
 
 // Stats for /metrics and progress.
 type Stats struct {

@@ -20,11 +20,13 @@ import (
 )
 
 // chunkerVersion changes when the same text would be cut differently, so that documents are ingested anew.
-const chunkerVersion = 1
+const chunkerVersion = 2
 
 // settings is the fingerprint of everything besides the source that decides a document's chunks and vectors.
 func (s *Service) settings(c store.Collection) string {
-	all := fmt.Sprintf("extract %d, chunk %d, %d tokens, overlap %d, space %d", ExtractorVersion, chunkerVersion, c.Chunking.MaxTokens, c.Chunking.Overlap, c.Space.ID)
+	k := c.Chunking // its window changes nothing that is stored
+	all := fmt.Sprintf("extract %d, chunk %d, %d tokens, overlap %d, split %s, context %s, space %d", ExtractorVersion, chunkerVersion,
+		k.MaxTokens, k.Overlap, cmp.Or(k.Split, store.SplitStructure), cmp.Or(k.Context, store.ContextHeadings), c.Space.ID)
 	if c.TranslateTo != "" {
 		all += fmt.Sprintf(", translated to %s by %s", c.TranslateTo, s.cfg.TranslateModel)
 	}

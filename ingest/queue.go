@@ -194,6 +194,7 @@ func (s *Service) process(ctx context.Context, a documentArgs) error {
 	}
 	e.Language = cmp.Or(work.Document.Language, e.Language, store.DetectLanguage(e.Text))
 	work.Source = nil // not needed any more, and large
+	e.Title = cmp.Or(work.Document.Title, e.Title)
 	chunks := Chunk(e, work.Collection.Chunking)
 	if len(chunks) == 0 {
 		return &ExtractError{Code: "no_text", Message: "no text was found in it"}

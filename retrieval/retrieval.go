@@ -78,6 +78,7 @@ type Service struct {
 type library interface {
 	Collection(ctx context.Context, name string) (store.Collection, error)
 	Search(ctx context.Context, q store.SearchQuery) ([]store.Passage, error)
+	Widen(ctx context.Context, passages []store.Passage, window int) ([]store.Passage, error)
 	DocumentText(ctx context.Context, id string) (string, error)
 }
 
@@ -168,8 +169,10 @@ type SearchRequest struct {
 	Collection string // "" means "default"
 	Query      string
 	Limit      int // default 10, at most 100 at the API
-	Filter     store.Filter
-	Mode       store.Mode
+	// Window is how many tokens of its section are returned around each chunk that is found; nil: the collection's setting.
+	Window *int
+	Filter store.Filter
+	Mode   store.Mode
 }
 
 // SearchTimings in milliseconds.

@@ -33,7 +33,18 @@ func (s *Service) Search(ctx context.Context, r SearchRequest) (SearchResult, er
 	if err != nil {
 		return SearchResult{}, err
 	}
-	return s.search(ctx, collection, r)
+	found, err := s.search(ctx, collection, r)
+	if err != nil {
+		return found, err
+	}
+	window := collection.Chunking.Window
+	if r.Window != nil {
+		window = *r.Window
+	}
+	start := time.Now()
+	found.Passages, err = s.store.Widen(ctx, found.Passages, window)
+	found.Timings.SearchMS += milliseconds(start)
+	return found, err
 }
 
 func (s *Service) collection(ctx context.Context, name string) (store.Collection, error) {

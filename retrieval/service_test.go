@@ -48,8 +48,12 @@ func setup(t *testing.T, w *world) *world {
 
 type noBudget struct{}
 
-func (noBudget) Wait(ctx context.Context, _ bool) error               { return ctx.Err() }
-func (noBudget) Pause(context.Context, time.Time) error               { return nil }
+func (noBudget) Wait(ctx context.Context, _ bool) error { return ctx.Err() }
+func (noBudget) Pause(context.Context, time.Time) error { return nil }
+func (w *world) Widen(_ context.Context, p []store.Passage, _ int) ([]store.Passage, error) {
+	return p, nil
+}
+
 func (w *world) DocumentText(context.Context, string) (string, error) { return w.text, nil }
 func (w *world) Collection(_ context.Context, name string) (store.Collection, error) {
 	if name == "absent" {

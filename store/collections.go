@@ -25,9 +25,21 @@ func (s Space) table() string { return fmt.Sprintf("embeddings_%d", s.ID) }
 
 // Chunking holds a collection's chunk settings.
 type Chunking struct {
-	MaxTokens int `json:"max_tokens"` // WordPiece tokens with [CLS] and [SEP]; at most 512
-	Overlap   int `json:"overlap"`    // tokens
+	MaxTokens int    `json:"max_tokens"`        // WordPiece tokens with [CLS] and [SEP]; at most 512
+	Overlap   int    `json:"overlap"`           // tokens
+	Split     string `json:"split,omitempty"`   // "" or SplitStructure, or SplitFixed
+	Context   string `json:"context,omitempty"` // "" or ContextHeadings, or ContextNone
+	// Window is how many tokens of a passage a search returns around a chunk that it found; at most the chunk's own: the chunk.
+	Window int `json:"window,omitempty"`
 }
+
+// Values of Chunking.Split and Context.
+const (
+	SplitStructure  = "structure" // at headings, then blocks, then sentences
+	SplitFixed      = "fixed"     // every MaxTokens tokens, whatever stands there: for comparison
+	ContextHeadings = "headings"  // title and heading path are embedded before a chunk's text
+	ContextNone     = "none"      // the text alone is embedded
+)
 
 // Collection is a named set of documents in one space; the unit of access.
 type Collection struct {

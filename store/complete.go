@@ -71,6 +71,7 @@ type Chunk struct {
 	Start     int
 	End       int
 	Text      string // exactly text[Start:End]
+	Context   string // what is embedded before the text; not stored
 	Tokens    int
 	Embedding []float32
 

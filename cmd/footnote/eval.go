@@ -23,6 +23,7 @@ type evalOptions struct {
 	chunking    string
 	mode        string
 	limit       int
+	window      int
 	sample      int
 	answers     bool
 	extractive  bool
@@ -72,6 +73,7 @@ func (p *program) evalCommand() *cobra.Command {
 	f.StringVar(&o.chunking, "chunking", "", `with --load: make the collection with these settings, e.g. '{"max_tokens":128,"overlap":16}'`)
 	f.StringVar(&o.mode, "mode", "hybrid", "hybrid, vector or lexical")
 	f.IntVarP(&o.limit, "limit", "n", 100, "passages asked of a search")
+	f.IntVar(&o.window, "window", -1, "tokens of a passage around the chunk that was found (default: the collection's setting)")
 	f.IntVar(&o.sample, "sample", 0, "ask only this many questions, spread evenly")
 	f.BoolVar(&o.answers, "answers", false, "ask for answers too")
 	f.BoolVar(&o.extractive, "extractive", false, "with --answers: answers quoted from the documents, without a chat model")
@@ -202,7 +204,7 @@ func (p *program) loadTests(ctx context.Context, c *client, o evalOptions, tests
 }
 
 func (p *program) measure(ctx context.Context, c *client, o evalOptions, tests eval.Collection) (*eval.Run, error) {
-	server := &evalServer{c: c, collection: o.collection, mode: o.mode, extractive: o.extractive}
+	server := &evalServer{c: c, collection: o.collection, mode: o.mode, window: o.window, extractive: o.extractive}
 	settings, err := server.settings(ctx)
 	if err != nil {
 		return nil, err

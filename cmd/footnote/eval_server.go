@@ -18,6 +18,7 @@ type evalServer struct {
 	c          *client
 	collection string
 	mode       string
+	window     int // below 0: the collection's setting
 	extractive bool
 	ids        sync.Map // of documents, by URI
 }
@@ -35,7 +36,11 @@ func (s *evalServer) settings(ctx context.Context) (map[string]string, error) {
 	if k.Chunks == 0 {
 		return nil, usagef("the collection %s is empty: load its documents, or give --load", s.collection)
 	}
-	return map[string]string{"mode": s.mode, "model": k.Model, "chunking": string(k.Chunking), "chunks": fmt.Sprint(k.Chunks)}, nil
+	set := map[string]string{"mode": s.mode, "model": k.Model, "chunking": string(k.Chunking), "chunks": fmt.Sprint(k.Chunks)}
+	if s.window >= 0 {
+		set["window"] = fmt.Sprint(s.window)
+	}
+	return set, nil
 }
 
 // evalTries is how often a question is asked of a server that is busy or away for a moment.
@@ -57,6 +62,9 @@ func (s *evalServer) patiently(ctx context.Context, ask func() error) error {
 
 func (s *evalServer) Search(ctx context.Context, query string, limit int) (eval.Results, error) {
 	in := map[string]any{"collection": s.collection, "query": query, "limit": limit, "mode": s.mode}
+	if s.window >= 0 {
+		in["window"] = s.window
+	}
 	var out struct {
 		Passages []passage `json:"passages"`
 		Degraded bool      `json:"degraded"`

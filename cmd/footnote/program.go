@@ -77,7 +77,7 @@ func (p *program) command() *cobra.Command {
 	f.BoolVar(&p.json, "json", false, "machine-readable output on stdout")
 
 	root.AddCommand(p.serveCommand(), p.quickstartCommand(), p.loadCommand(), p.askCommand(), p.searchCommand(),
-		p.statusCommand(), p.deleteCommand(), p.evalCommand(), p.doctorCommand(), p.engineCommand(), p.modelsCommand(), p.migrateCommand(), p.extractCommand())
+		p.statusCommand(), p.deleteCommand(), p.evalCommand(), p.qualityCommand(), p.doctorCommand(), p.engineCommand(), p.modelsCommand(), p.migrateCommand(), p.extractCommand())
 	return root
 }
 
