@@ -415,7 +415,7 @@ func TestPageShowsSteps(t *testing.T) {
 	b.shot("16-steps")
 	want := []string{"Understood as How long does a visa for <b>Germany</b> take?", "Corrected viza to visa",
 		"Searched for What is a visa? and How long does it take?", "Translated to How long does it take? (es to en)",
-		"The model searched for consulate hours (2 passages found)", "Translation: answer: en to es"}
+		"The model searched for consulate hours (2 passages found)", "Answer translated: en to es"}
 	if got := eval[[]string](b, "Array.from(document.querySelectorAll('.step'), (s) => s.textContent)"); !slices.Equal(got, want) {
 		t.Errorf("steps = %q, want %q", got, want)
 	}

@@ -66,6 +66,7 @@ type Service struct {
 	calibration calibration
 	models      models
 	thinker     thinker // nil: none
+	speller     speller // nil: none
 	embedBudget budget
 	chatBudget  budget
 

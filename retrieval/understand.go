@@ -69,6 +69,9 @@ func (a *answering) understand(ctx context.Context, c store.Collection) (queries
 	if err := a.translateQuestion(ctx, c); err != nil {
 		return nil, err
 	}
+	if err := a.respell(ctx, c); err != nil {
+		return nil, err
+	}
 	follows := !a.q.Understand.NoRewrite && len(a.q.Messages) > 0 && isFollowUp(a.q.Question)
 	compound := !a.q.Understand.NoDecompose && seemsCompound(a.q.Question)
 	if !follows && !compound {

@@ -23,7 +23,7 @@ function describeStep(s) {
   const parts = (s.parts || []).flatMap((p, i) => (i ? [i === s.parts.length - 1 ? " and " : ", ", q(p)] : [q(p)]));
   const note = s.note ? ` (${s.note})` : "";
   if (s.step === "tool" && s.tool) return describeCall(s, q);
-  if (s.step === "translate" && !s.to) return [`Translation: ${s.note}`];
+  if (s.step === "translate" && !s.to) return [s.note.startsWith("answer: ") ? `Answer translated: ${s.note.slice(8)}` : `Translation: ${s.note}`];
   if (!s.to && !parts.length) return [`${s.step}${note}`];
   switch (s.step) {
     case "rewrite": return ["Understood as ", q(s.to), note];
