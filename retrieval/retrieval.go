@@ -104,7 +104,7 @@ func New(cfg Config) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Service{cfg: cfg, store: cfg.Store, shelf: cfg.Store, sample: cfg.Store, models: cfg.Models, thinker: cfg.Models, vectors: newVectorCache(),
+	return &Service{cfg: cfg, store: cfg.Store, shelf: cfg.Store, sample: cfg.Store, models: cfg.Models, thinker: cfg.Models, speller: cfg.Store, vectors: newVectorCache(),
 		embedBudget:     cfg.Store.Budget(store.BudgetConfig{Provider: cfg.Provider, Kind: "embed", PerMinute: cfg.EmbedPerMinute}),
 		chatBudget:      cfg.Store.Budget(store.BudgetConfig{Provider: cfg.Provider, Kind: "chat", PerMinute: cfg.ChatPerMinute}),
 		translateBudget: cfg.Store.Budget(store.BudgetConfig{Provider: cfg.Provider, Kind: "translation", PerMinute: cfg.TranslatePerMinute}),

@@ -1,0 +1,168 @@
+package store
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/jackc/pgx/v5"
+)
+
+const (
+	// maxCorrected words of a question, of at most maxCorrectedRunes: each has some 54 neighbours a character.
+	maxCorrected, maxCorrectedRunes = 4, 24
+	// minCorrectedRunes: a shorter word has a neighbour in any collection.
+	minCorrectedRunes = 4
+)
+
+// Corrections maps those of the words, in lower case, that occur in no document of the collection to the commonest word one
+// edit away that does: a letter too many, too few, another, or two that changed places. Words without one are left out.
+func (s *Store) Corrections(ctx context.Context, c Collection, words []string) (map[string]string, error) {
+	languages := c.Languages
+	if len(languages) == 0 {
+		languages = []string{"en"}
+	}
+	forms := map[string][]string{} // terms of a word
+	var all []string
+	for _, w := range words {
+		forms[w] = termsOf(w, languages)
+		all = append(all, forms[w]...)
+	}
+	have, err := s.termSizes(ctx, c.ID, all)
+	if err != nil {
+		return nil, mapped("look up words of "+c.Name, err)
+	}
+	out := map[string]string{}
+	var unknown []string
+	for _, w := range words {
+		n := utf8.RuneCountInString(w)
+		known := len(forms[w]) == 0 || slices.ContainsFunc(forms[w], func(t string) bool { return have[t] > 0 })
+		if !known && n >= minCorrectedRunes && n <= maxCorrectedRunes && len(unknown) < maxCorrected && !slices.Contains(unknown, w) {
+			unknown = append(unknown, w)
+		}
+	}
+	for _, w := range unknown {
+		best, err := s.nearest(ctx, c.ID, w, languages)
+		if err != nil {
+			return nil, mapped("look up words of "+c.Name, err)
+		}
+		if best != "" {
+			out[w] = best
+		}
+	}
+	return out, nil
+}
+
+func termsOf(word string, languages []string) (terms []string) {
+	for _, l := range languages {
+		newAnalyzer(l).each(word, func(t string) {
+			if !slices.Contains(terms, t) {
+				terms = append(terms, t)
+			}
+		})
+	}
+	return terms
+}
+
+// nearest is the neighbour of a word whose term has the most postings; of several with one term that term, if it is a word
+// itself, else the longest.
+func (s *Store) nearest(ctx context.Context, collection int64, word string, languages []string) (best string, err error) {
+	byTerm := map[string]string{}
+	for _, n := range neighbours(word) {
+		for _, t := range termsOf(n, languages) {
+			if have := byTerm[t]; have != t && (have == "" || n == t || len(n) > len(have) || len(n) == len(have) && n < have) {
+				byTerm[t] = n
+			}
+		}
+	}
+	terms := make([]string, 0, len(byTerm))
+	for t := range byTerm {
+		terms = append(terms, t)
+	}
+	sizes, err := s.termSizes(ctx, collection, terms)
+	if err != nil {
+		return "", err
+	}
+	for t, size := range sizes {
+		if n := byTerm[t]; best == "" || size > sizes[firstTerm(best, languages)] || size == sizes[firstTerm(best, languages)] && n < best {
+			best = n
+		}
+	}
+	return best, nil
+}
+
+func firstTerm(word string, languages []string) string {
+	terms := termsOf(word, languages)
+	if len(terms) == 0 {
+		return ""
+	}
+	return terms[0]
+}
+
+// neighbours are all words one edit away.
+func neighbours(word string) (out []string) {
+	r := []rune(word)
+	letters := []rune("abcdefghijklmnopqrstuvwxyz")
+	for _, c := range r {
+		if !slices.Contains(letters, c) {
+			letters = append(letters, c)
+		}
+	}
+	with := func(parts ...[]rune) { out = append(out, string(slices.Concat(parts...))) }
+	for i := range len(r) + 1 {
+		for _, c := range letters {
+			with(r[:i], []rune{c}, r[i:])
+			if i < len(r) && c != r[i] {
+				with(r[:i], []rune{c}, r[i+1:])
+			}
+		}
+		if i < len(r) {
+			with(r[:i], r[i+1:])
+		}
+		if i+1 < len(r) && r[i] != r[i+1] {
+			with(r[:i], []rune{r[i+1], r[i]}, r[i+2:])
+		}
+	}
+	return out
+}
+
+// termSizes tells how many bytes of postings each term has; a term without any is left out.
+func (s *Store) termSizes(ctx context.Context, collection int64, terms []string) (map[string]int, error) {
+	sizes := map[string]int{}
+	if len(terms) == 0 {
+		return sizes, nil
+	}
+	conn, err := acquire(ctx, s.read)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Release()
+	wanted := make(map[string]bool, len(terms))
+	for _, t := range terms {
+		wanted[t] = true
+	}
+	// One statement, because a document may move from one table to the other at any time.
+	rows, err := conn.Query(ctx, `
+		SELECT term, sum(octet_length(packed))::bigint, NULL::bytea FROM postings WHERE collection_id = $1 AND term = ANY($2) GROUP BY term
+		UNION ALL SELECT NULL, 0, packed FROM fresh_postings WHERE collection_id = $1`, collection, terms)
+	if err != nil {
+		return nil, err
+	}
+	var term *string
+	var size int
+	var packed []byte
+	_, err = pgx.ForEachRow(rows, []any{&term, &size, (*pgxBytes)(&packed)}, func() error {
+		if term != nil {
+			sizes[strings.Clone(*term)] += size
+			return nil
+		}
+		return eachTerm(packed, func(t, postings []byte) error {
+			if wanted[string(t)] {
+				sizes[string(t)] += len(postings)
+			}
+			return nil
+		})
+	})
+	return sizes, err
+}
