@@ -27,7 +27,7 @@ func (a *answering) respell(ctx context.Context, c store.Collection) error {
 		return nil
 	}
 	words := misspellable(a.q.Question)
-	if len(words) == 0 {
+	if len(words) == 0 || foreign(a.q.Question, c) != "" {
 		return nil
 	}
 	start := time.Now()

@@ -38,15 +38,11 @@ func (a *answering) translateQuestion(ctx context.Context, c store.Collection) e
 	if a.q.Understand.NoTranslate || a.s.thinker == nil || a.s.cfg.TranslateModel == NoTranslation || c.Chunks == 0 {
 		return nil
 	}
-	asked := store.DetectLanguage(a.q.Question)
-	languages := c.Languages
-	if len(languages) == 0 {
-		languages = []string{defaultLanguage}
-	}
-	if asked == "" || slices.Contains(languages, asked) {
+	asked := foreign(a.q.Question, c)
+	if asked == "" {
 		return nil
 	}
-	written, err := a.writtenIn(ctx, c, languages[0])
+	written, err := a.writtenIn(ctx, c, languagesOf(c)[0])
 	if err != nil || written == asked {
 		return err
 	}
@@ -67,6 +63,21 @@ func (a *answering) translateQuestion(ctx context.Context, c store.Collection) e
 	a.q.Question, a.interpreter = question, in
 	a.translateConversation(in)
 	return a.emit(step)
+}
+
+// foreign is the language of a question that is surely none of the collection's; "" of any other.
+func foreign(question string, c store.Collection) string {
+	if l := store.DetectLanguage(question); !slices.Contains(languagesOf(c), l) {
+		return l
+	}
+	return ""
+}
+
+func languagesOf(c store.Collection) []string {
+	if len(c.Languages) == 0 {
+		return []string{defaultLanguage}
+	}
+	return c.Languages
 }
 
 // writtenIn looks at passages for the question as it is: documents often do not say their language.
