@@ -224,6 +224,18 @@ func (b *batcher) send(ctx context.Context, batch []*text) {
 	}
 }
 
+// queuePoll is how often an asynchronous batch is asked for: bulk work does not mind a second.
+const queuePoll = time.Second
+
+// vectors embeds at once, or what is large by an asynchronous batch where that is asked for. If this process ends
+// meanwhile the batch is forgotten: its texts are not staged, and the documents' jobs ask for them again.
+func (b *batcher) vectors(ctx context.Context, q workersai.EmbedRequest) (*workersai.EmbedResponse, error) {
+	if b.cfg.EmbedQueued && len(q.Texts) > expressTexts {
+		return b.cfg.Models.EmbedQueued(ctx, q, queuePoll)
+	}
+	return b.cfg.Models.Embed(ctx, q)
+}
+
 // maxBadReplies is how often a text's unusable vector is asked for before it is the document's error.
 const maxBadReplies = 3
 
@@ -288,7 +300,8 @@ func (b *batcher) ask(ctx context.Context, batch []*text) error {
 		texts[i] = t.embedded
 	}
 	b.calls.Add(1)
-	r, err := b.cfg.Models.Embed(ctx, workersai.EmbedRequest{Model: b.cfg.EmbedModel, Pooling: b.cfg.Pooling, Texts: texts, Dimensions: int(b.dimensions.Load())})
+	q := workersai.EmbedRequest{Model: b.cfg.EmbedModel, Pooling: b.cfg.Pooling, Texts: texts, Dimensions: int(b.dimensions.Load())}
+	r, err := b.vectors(ctx, q)
 	if err != nil {
 		return err
 	}

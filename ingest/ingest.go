@@ -46,6 +46,7 @@ type Config struct {
 	Concurrency        int               // embedding requests in flight; default 2
 	BatchTexts         int               // texts a request; default 100, the API's most
 	EmbedPerMinute     int               // provider budget; 0: none
+	EmbedQueued        bool              // large batches of texts as asynchronous ones, which the provider runs when it has capacity
 	TranslateModel     string            // translates documents of a collection that asks for it; default @cf/meta/m2m100-1.2b
 	TranslatePerMinute int               // provider budget; 0: none
 	SpeechPerMinute    int               // provider budget; 0: none

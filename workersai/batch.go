@@ -38,6 +38,7 @@ type BatchResult struct {
 	Success   bool            `json:"success"`
 	Result    json.RawMessage `json:"result"`
 	Reference string          `json:"external_reference"`
+	Errors    []Notice        `json:"errors"` // why it failed, where the server says so
 }
 
 // Queue hands over a batch, under 10 MB, to be run when there is capacity, and returns its request id. An answer that is

@@ -32,6 +32,9 @@ type Config struct {
 	Token     string // required at Cloudflare; "" sends none
 	GatewayID string // of an AI Gateway that all calls go through; default none
 
+	// GatewayHeaders go with every call: those of the AI Gateway, cf-aig-cache-ttl or cf-aig-metadata for example.
+	GatewayHeaders http.Header
+
 	HTTPClient *http.Client // its Transport, Jar and Timeout are used; redirects are never followed. Default: one of its own
 	UserAgent  string       // default footnote-workersai
 
@@ -105,6 +108,12 @@ func (cfg Config) withDefaults() (Config, error) {
 	cfg.HeaderTimeout = cmp.Or(cfg.HeaderTimeout, defaultTimeout)
 	cfg.IdleTimeout = cmp.Or(cfg.IdleTimeout, defaultTimeout)
 	cfg.MaxReplyBytes = cmp.Or(cfg.MaxReplyBytes, defaultMaxReplyBytes)
+	for name := range cfg.GatewayHeaders {
+		if !strings.HasPrefix(strings.ToLower(name), "cf-aig-") {
+			return cfg, fmt.Errorf("GatewayHeaders has %s: only cf-aig-* belong there", name)
+		}
+	}
+	cfg.GatewayHeaders = cfg.GatewayHeaders.Clone()
 	if cfg.MaxReplyBytes < 0 {
 		return cfg, errors.New("MaxReplyBytes is negative")
 	}

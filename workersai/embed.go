@@ -74,8 +74,13 @@ func (c *Client) embedBatch(ctx context.Context, r EmbedRequest, in EmbeddingInp
 	if err := c.withFallback(ctx, q); err != nil {
 		return err
 	}
-	if len(got.rows) != len(in.Text) {
-		return &ReplyError{Model: r.Model, Row: -1, Reason: fmt.Sprintf("%d vectors for %d texts", len(got.rows), len(in.Text))}
+	return out.take(r, len(in.Text), got, notices)
+}
+
+// take checks the vectors of n texts and adds them.
+func (out *EmbedResponse) take(r EmbedRequest, n int, got embedReply, notices []Notice) error {
+	if len(got.rows) != n {
+		return &ReplyError{Model: r.Model, Row: -1, Reason: fmt.Sprintf("%d vectors for %d texts", len(got.rows), n)}
 	}
 	dims := r.Dimensions
 	if len(out.Vectors) > 0 {

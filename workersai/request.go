@@ -57,6 +57,9 @@ func (c *Client) newRequest(ctx context.Context, q call) (*http.Request, error) 
 	if c.cfg.Token != "" {
 		req.Header.Set("Authorization", "Bearer "+c.cfg.Token)
 	}
+	for name, values := range c.cfg.GatewayHeaders {
+		req.Header[http.CanonicalHeaderKey(name)] = values
+	}
 	if c.cfg.GatewayID != "" {
 		req.Header.Set(HeaderGateway, c.cfg.GatewayID)
 	}

@@ -100,7 +100,7 @@ func (s *service) startRooms(ctx context.Context, cfg serviceConfig, database st
 	s.onStop(func(context.Context) error { db.Close(); return nil })
 
 	in, err := ingest.New(ctx, ingest.Config{Store: db, Models: m.client, EmbedModel: set.embedModel(), Pooling: m.pooling,
-		Provider: set.provider(), EmbedPerMinute: m.embedPerMinute, SpeechModel: set.SpeechModel, SpeechPerMinute: m.mediaPerMinute,
+		Provider: set.provider(), EmbedPerMinute: m.embedPerMinute, EmbedQueued: set.EmbedQueued, SpeechModel: set.SpeechModel, SpeechPerMinute: m.mediaPerMinute,
 		TranslateModel: set.TranslateModel, TranslatePerMinute: m.mediaPerMinute,
 		ExtractCommand: extractor(), Logger: cfg.log})
 	if err != nil {

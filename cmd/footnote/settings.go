@@ -45,6 +45,7 @@ type settings struct {
 	EmbedPerMin    int            // FOOTNOTE_EMBED_PER_MINUTE
 	ChatPerMin     int            // FOOTNOTE_CHAT_PER_MINUTE
 	ContextWindow  int            // FOOTNOTE_CONTEXT_WINDOW, tokens
+	EmbedQueued    bool           // FOOTNOTE_EMBED_QUEUED: bulk embedding by asynchronous batches
 	MemoryBudget   string         // FOOTNOTE_MEMORY_BUDGET: what the engines of this machine may take together; "" no limit
 }
 
@@ -106,6 +107,12 @@ func readSettings(env func(string) string) (settings, error) {
 				errs = append(errs, usagef("%s is %q: give a whole number, 0 or more", n.name, v))
 			}
 			*n.to = i
+		}
+	}
+	if v := env("FOOTNOTE_EMBED_QUEUED"); v != "" {
+		var err error
+		if s.EmbedQueued, err = strconv.ParseBool(v); err != nil {
+			errs = append(errs, usagef("FOOTNOTE_EMBED_QUEUED is %q: give true or false", v))
 		}
 	}
 	return s, errors.Join(errs...)
