@@ -36,3 +36,29 @@ func TestCheckNegation(t *testing.T) {
 		}
 	}
 }
+
+const commitText = `Asynchronous commit introduces the risk of losing the most recent transactions. Synchronous commit waits for the WAL records of a transaction to be flushed to disk. Anna beat Ben in the final of 1998. The pipe is 12 km long. The server must be restarted.`
+
+func TestCheckPlaces(t *testing.T) {
+	t.Parallel()
+	checker := retrieval.NewChecker("", []store.Passage{{Text: commitText}})
+	for _, c := range []struct {
+		claim     string
+		supported bool
+	}{
+		{"Asynchronous commit introduces the risk of losing recent transactions.", true},
+		{"Synchronous commit introduces the risk of losing the most recent transactions.", false},
+		{"Asynchronous commit waits for the WAL records to be flushed to disk.", false},
+		{"Anna beat Ben in the final of 1998.", true},
+		{"Ben beat Anna in the final of 1998.", false},
+		{"Anna beat Ben in the final of 1989.", false},
+		{"The pipe is 12 km long.", true},
+		{"The pipe is 12 miles long.", false},
+		{"The pipe is 14 km long.", false},
+	} {
+		f := checker.Check(c.claim)
+		if got := f.Verdict == retrieval.Supported; got != c.supported {
+			t.Errorf("Check(%q) = %s %.2f by %q %+v, supported want %v", c.claim, f.Verdict, f.Score, f.Quote, f.Signals, c.supported)
+		}
+	}
+}
