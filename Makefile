@@ -11,7 +11,7 @@ TESTFLAGS  ?= -race -timeout 45m
 # Packages whose tests start Postgres or engines share two cores badly; -p bounds how many run at once.
 TESTP      ?= 2
 
-.PHONY: help quickstart conformance test check fmt bench eval build serve deps clean fuzz
+.PHONY: eval help quickstart conformance test check fmt bench build serve deps clean fuzz
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

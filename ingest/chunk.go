@@ -37,8 +37,10 @@ type Extracted struct {
 }
 
 // DefaultChunking is used where a collection says nothing: all-MiniLM-L6-v2 was trained on at most 256 tokens, and chunks
-// of that size answer better than fuller ones; the overlap keeps a sentence or two of context.
-var DefaultChunking = store.Chunking{MaxTokens: 256, Overlap: 32}
+// of that size are found better than fuller ones; the overlap keeps a sentence or two of context. A search shows a chunk with its
+// section around it: five passages then hold more of what answers a question than five fixed chunks of 400 tokens do
+// (docs/quality.md).
+var DefaultChunking = store.Chunking{MaxTokens: 256, Overlap: 32, Window: 768}
 
 // maxRunesPerToken bounds a chunk's length where tokens do not: a word of a megabyte is one [UNK] token.
 const maxRunesPerToken = 16

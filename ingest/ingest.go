@@ -243,6 +243,7 @@ func checkCollection(name string, chunking *store.Chunking) error {
 	if chunking.MaxTokens == 0 {
 		chunking.MaxTokens = DefaultChunking.MaxTokens
 		chunking.Overlap = cmp.Or(chunking.Overlap, DefaultChunking.Overlap)
+		chunking.Window = cmp.Or(chunking.Window, DefaultChunking.Window)
 	}
 	if chunking.MaxTokens < minChunkTokens || chunking.MaxTokens > maxChunkTokens {
 		return fmt.Errorf("%w: chunks have %d to %d tokens, not %d", ErrInvalidInput, minChunkTokens, maxChunkTokens, chunking.MaxTokens)
