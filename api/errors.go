@@ -90,6 +90,8 @@ var known = []struct {
 	{ingest.ErrInvalidInput, 400, "invalid_document", "", 0},
 	{retrieval.ErrInvalidQuestion, 400, "invalid_question", "", 0},
 	{store.ErrInvalidFilter, 400, "invalid_filter", "", 0},
+	{store.ErrInvalidFusion, 400, "invalid_ranking", "", 0},
+	{retrieval.ErrInvalidRanking, 400, "invalid_ranking", "", 0},
 	{store.ErrInvalidText, 400, "invalid_text", "", 0},
 	{store.ErrSpaceMismatch, 409, "space_mismatch", "the collection was made with another embedding model: use a new collection, or start the server with the collection's model", 0},
 	{store.ErrSuperseded, 409, "superseded", "a newer version of the document has arrived: nothing to do", 0},

@@ -37,9 +37,12 @@ type documentRef struct {
 }
 
 type scoringDetails struct {
-	Vector  *store.LegScore `json:"vector,omitempty"`
-	Lexical *store.LegScore `json:"lexical,omitempty"`
-	Fusion  string          `json:"fusion,omitempty"`
+	Vector     *store.LegScore `json:"vector,omitempty"`
+	Lexical    *store.LegScore `json:"lexical,omitempty"`
+	Fusion     string          `json:"fusion,omitempty"`
+	Boost      *float64        `json:"boost,omitempty"`
+	Rerank     *store.LegScore `json:"rerank,omitempty"`
+	Similarity *float64        `json:"similarity,omitempty"`
 }
 
 type passageView struct {
@@ -77,7 +80,7 @@ func viewPassages(passages []store.Passage) []passageView {
 		views[i] = passageView{
 			Number: i + 1, Document: documentRef{p.DocumentID, p.URI, p.Title, objectOrEmpty(p.Metadata)}, Ordinal: p.Ordinal,
 			Heading: notNil(p.Heading), Start: p.Start, End: p.End, Text: p.Text, Translation: p.Translation, Time: viewTime(&p, p.Start, p.End), Score: p.Score,
-			ScoringDetails: scoringDetails{p.Vector, p.Lexical, p.Fusion},
+			ScoringDetails: scoringDetails{p.Vector, p.Lexical, p.Fusion, p.Boost, p.Rerank, p.Similarity},
 		}
 	}
 	return views
@@ -90,6 +93,7 @@ type searchInput struct {
 	Filter     json.RawMessage `json:"filter"`
 	Mode       store.Mode      `json:"mode"`
 	Window     *int            `json:"window"`
+	rankingInput
 }
 
 func (s *Server) search(c echo.Context) error {
@@ -105,18 +109,25 @@ func (s *Server) search(c echo.Context) error {
 	if w := in.Window; w != nil && (*w < 0 || *w > maxWindow) {
 		return invalid("window is %d: give 0 to %d tokens", *w, maxWindow)
 	}
+	ranking, err := in.ranking()
+	if err != nil {
+		return err
+	}
 	release, err := s.takeSlot(c.Request().Context())
 	if err != nil {
 		return err
 	}
 	defer release()
 	found, err := s.cfg.Retrieval.Search(c.Request().Context(), retrieval.SearchRequest{
-		Collection: scope.collection, Query: in.Query, Limit: scope.limit, Filter: scope.filter, Mode: in.Mode, Window: in.Window,
+		Collection: scope.collection, Query: in.Query, Limit: scope.limit, Filter: scope.filter, Mode: in.Mode, Window: in.Window, Ranking: ranking,
 	})
 	if err != nil {
 		return missing(err, errNoCollection)
 	}
 	reply := map[string]any{"passages": viewPassages(found.Passages), "timings": found.Timings, "degraded": found.Degraded}
+	if in.Rerank != nil {
+		reply["reranked"] = found.Reranked
+	}
 	if len(steps) > 0 {
 		reply["query"], reply["steps"] = in.Query, steps
 	}
@@ -184,9 +195,10 @@ type answerInput struct {
 	Threshold  *float64        `json:"threshold"`
 	Agentic    bool            `json:"agentic"`
 	Understand understandInput `json:"understand"`
-	Thread     string          `json:"thread"`      // "new" or an id: the conversation to go on with
-	PreviousID string          `json:"previous_id"` // the answer to go on from
-	Resumable  bool            `json:"resumable"`
+	rankingInput
+	Thread     string `json:"thread"`      // "new" or an id: the conversation to go on with
+	PreviousID string `json:"previous_id"` // the answer to go on from
+	Resumable  bool   `json:"resumable"`
 }
 
 // understandInput switches the steps before the search off; absent means on.
@@ -218,9 +230,14 @@ func (in answerInput) ask(c echo.Context) (retrieval.Question, error) {
 		return retrieval.Question{}, err
 	}
 	messages, err := conversation(in.Messages)
+	if err != nil {
+		return retrieval.Question{}, err
+	}
+	ranking, err := in.ranking()
 	return retrieval.Question{
 		Collection: sc.collection, Question: in.Question, Messages: messages, Filter: sc.filter, Limit: sc.limit,
-		Strict: in.Strict, Mode: in.Mode, Extractive: in.Extractive, Threshold: threshold, Agentic: in.Agentic, Understand: in.Understand.switches(),
+		Strict: in.Strict, Mode: in.Mode, Ranking: ranking, Extractive: in.Extractive, Threshold: threshold, Agentic: in.Agentic,
+		Understand: in.Understand.switches(),
 	}, err
 }
 

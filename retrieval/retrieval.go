@@ -171,9 +171,10 @@ type SearchRequest struct {
 	Query      string
 	Limit      int // default 10, at most 100 at the API
 	// Window is how many tokens of its section are returned around each chunk that is found; nil: the collection's setting.
-	Window *int
-	Filter store.Filter
-	Mode   store.Mode
+	Window  *int
+	Filter  store.Filter
+	Mode    store.Mode
+	Ranking Ranking
 }
 
 // SearchTimings in milliseconds.
@@ -187,6 +188,7 @@ type SearchResult struct {
 	Passages []store.Passage
 	Timings  SearchTimings
 	Degraded bool // the embedding provider is down: these were found by words alone
+	Reranked bool // false, too, where the reranker failed
 }
 
 // Question asks for an answer.
@@ -198,6 +200,7 @@ type Question struct {
 	Limit      int  // passages; default 8
 	Strict     bool // drop unsupported sentences
 	Mode       store.Mode
+	Ranking    Ranking
 	Extractive bool // answer with quoted sentences, without a chat model
 	Agentic    bool // the model may search again and read on, a few times, before it answers; each call is a Step
 	Understand Understanding

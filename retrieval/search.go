@@ -65,8 +65,11 @@ func (s *Service) search(ctx context.Context, c store.Collection, r SearchReques
 	if r.Mode == "" {
 		r.Mode = store.Hybrid
 	}
-	q := store.SearchQuery{Collection: c, Text: r.Query, Mode: r.Mode, Limit: r.Limit, Filter: r.Filter}
 	var result SearchResult
+	if err := r.Ranking.check(); err != nil {
+		return result, err
+	}
+	q := store.SearchQuery{Collection: c, Text: r.Query, Mode: r.Mode, Limit: r.Ranking.pool(r.Limit), Filter: r.Filter, Fusion: r.Ranking.Fusion}
 	if r.Mode != store.Lexical {
 		if c.Space.Model != "" && c.Space.Model != s.cfg.EmbedModel {
 			return result, fmt.Errorf("collection %q was embedded with %s, questions with %s: %w", c.Name, c.Space.Model, s.cfg.EmbedModel, store.ErrSpaceMismatch)
@@ -89,7 +92,9 @@ func (s *Service) search(ctx context.Context, c store.Collection, r SearchReques
 	if err != nil {
 		return result, fmt.Errorf("search %q: %w", c.Name, err)
 	}
-	result.Passages = passages
+	if result.Passages, result.Reranked, err = s.rank(ctx, c, r, passages); err != nil {
+		return result, fmt.Errorf("rank passages of %q: %w", c.Name, err)
+	}
 	result.Timings.SearchMS = milliseconds(start)
 	return result, nil
 }

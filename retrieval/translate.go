@@ -82,7 +82,7 @@ func languagesOf(c store.Collection) []string {
 
 // writtenIn looks at passages for the question as it is: documents often do not say their language.
 func (a *answering) writtenIn(ctx context.Context, c store.Collection, otherwise string) (string, error) {
-	found, err := a.s.search(ctx, c, SearchRequest{Query: a.q.Question, Limit: probedPassages, Filter: a.q.Filter, Mode: a.q.Mode})
+	found, err := a.s.search(ctx, c, SearchRequest{Query: a.q.Question, Limit: probedPassages, Filter: a.q.Filter, Mode: a.q.Mode, Ranking: a.q.Ranking})
 	if err != nil {
 		return "", err
 	}

@@ -261,7 +261,7 @@ func (a *answering) searchAll(ctx context.Context, c store.Collection, queries [
 	searches, ctx := errgroup.WithContext(ctx)
 	for i, q := range queries {
 		searches.Go(func() (err error) {
-			found[i], err = a.s.search(ctx, c, SearchRequest{Query: q, Limit: a.q.Limit, Filter: a.q.Filter, Mode: a.q.Mode})
+			found[i], err = a.s.search(ctx, c, SearchRequest{Query: q, Limit: a.q.Limit, Filter: a.q.Filter, Mode: a.q.Mode, Ranking: a.q.Ranking})
 			return err
 		})
 	}

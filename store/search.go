@@ -53,6 +53,9 @@ type Passage struct {
 	Vector      *LegScore // cosine similarity; nil if the leg did not run
 	Lexical     *LegScore // BM25; nil if the leg did not run or no word matched
 	Fusion      string    // how Score was made
+	Boost       *float64  // what retrieval multiplied Score by, for recency and fields
+	Rerank      *LegScore // a reranker's score, from which Score was made
+	Similarity  *float64  // greatest cosine to a passage before it, where variety counts
 	Translation string    // of heading and text, where that was embedded; "" if not
 	Times       *Times    // of a recording, whole: when its characters were spoken
 }
