@@ -113,7 +113,7 @@ func (s *Service) rank(ctx context.Context, c store.Collection, r SearchRequest,
 		for i := range passages {
 			r.Ranking.Boost.apply(&passages[i], time.Now())
 		}
-		byScore(passages)
+		orderByScore(passages)
 	}
 	if r.Ranking.Rerank.Model != "" {
 		if passages, reranked, err = s.rerank(ctx, r, passages); err != nil {
@@ -134,7 +134,7 @@ func (s *Service) rank(ctx context.Context, c store.Collection, r SearchRequest,
 	return passages, reranked, err
 }
 
-func byScore(passages []store.Passage) {
+func orderByScore(passages []store.Passage) {
 	slices.SortStableFunc(passages, func(a, b store.Passage) int {
 		switch {
 		case a.Score > b.Score:
@@ -290,7 +290,7 @@ func (s *Service) rerank(ctx context.Context, r SearchRequest, passages []store.
 		}
 		ranked = append(ranked, p)
 	}
-	byScore(ranked)
+	orderByScore(ranked)
 	floor := ranked[len(ranked)-1].Score
 	for _, p := range passages[n:] {
 		p.Score = min(p.Score, floor)
