@@ -14,7 +14,7 @@ import (
 type Fusion struct {
 	Method        string // FusionMax (default), FusionMinMax, FusionZScore or FusionRRF
 	VectorWeight  float64
-	LexicalWeight float64 // both 0: 0.5 each; they are scaled to a sum of 1
+	LexicalWeight float64 // both 0: 0.6 and 0.4; they are scaled to a sum of 1
 	Candidates    int     // of each leg; default 100 and no less than Limit
 }
 
@@ -27,9 +27,10 @@ const (
 )
 
 const (
-	defaultCandidates = 100
-	rrfK              = 60
-	zRange            = 3
+	defaultCandidates   = 100
+	defaultVectorWeight = 0.6
+	rrfK                = 60
+	zRange              = 3
 )
 
 func (f Fusion) withDefaults(limit int) (Fusion, error) {
@@ -42,7 +43,7 @@ func (f Fusion) withDefaults(limit int) (Fusion, error) {
 	}
 	f.Candidates = max(cmp.Or(f.Candidates, defaultCandidates), limit)
 	if f.VectorWeight == 0 && f.LexicalWeight == 0 {
-		f.VectorWeight, f.LexicalWeight = 0.5, 0.5
+		f.VectorWeight, f.LexicalWeight = defaultVectorWeight, 1-defaultVectorWeight
 	}
 	sum := f.VectorWeight + f.LexicalWeight
 	if f.VectorWeight < 0 || f.LexicalWeight < 0 || math.IsInf(sum, 0) || math.IsNaN(sum) {
