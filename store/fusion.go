@@ -14,7 +14,7 @@ import (
 type Fusion struct {
 	Method        string // FusionMax (default), FusionMinMax, FusionZScore or FusionRRF
 	VectorWeight  float64
-	LexicalWeight float64 // both 0: 0.6 and 0.4; they are scaled to a sum of 1
+	LexicalWeight float64 // both 0: 0.55 and 0.45; they are scaled to a sum of 1
 	Candidates    int     // of each leg; default 100 and no less than Limit
 }
 
@@ -28,7 +28,7 @@ const (
 
 const (
 	defaultCandidates   = 100
-	defaultVectorWeight = 0.6
+	defaultVectorWeight = 0.55
 	rrfK                = 60
 	zRange              = 3
 )
