@@ -39,7 +39,8 @@ def embeddings():
 
 def tools():
     question = HumanMessage("What is the weather in Oslo?")
-    model = chat(max_tokens=200).bind_tools([get_weather])
+    # On /ai/run this package reads only calls of the form {name, arguments}; the reference has {function: {…}}.
+    model = chat(max_tokens=200, endpoint_format="openai_compatible").bind_tools([get_weather])
     first = model.invoke([question])
     call = first.tool_calls[0]
     want(call["name"] == "get_weather" and call["args"]["location"], first)
