@@ -144,7 +144,7 @@ func (g *agent) begin() {
 
 // show is passage i as the model sees it: data, defused as in the prompt of the answer.
 func (g *agent) show(i int, p store.Passage) string {
-	return fmt.Sprintf("<passage n=\"%d\" from=\"%s\">\n%s\n</passage>\n", i+1, label(p), shorten(defuse(p.Text), g.limits.each))
+	return fmt.Sprintf("<passage n=\"%d\" from=\"%s\">\n%s\n</passage>\n", i+1, label(p), shorten(defuse(reading(p)), g.limits.each))
 }
 
 // ask is one round.

@@ -135,6 +135,7 @@ func (a *answering) find(ctx context.Context, c store.Collection) error {
 	}
 	a.done.Timings.SearchMS = milliseconds(a.start)
 	a.done.Degraded, a.done.Threshold = found.Degraded, cmp.Or(a.q.Threshold, a.s.cfg.Threshold)
+	inOwnWords(a.q.Question, found.Passages)
 	a.query, a.hits = a.q.Question, found.Passages
 	a.weigh(ctx, found.Passages, c)
 	a.passages, err = a.s.merge(ctx, found.Passages)
@@ -346,7 +347,7 @@ func (a *answering) extract() error {
 // showQuotes adds quoted sentences, each a paragraph.
 func (a *answering) showQuotes(found []Finding) error {
 	for _, f := range found {
-		text := a.speak(strings.Join(strings.Fields(f.Quote), " "))
+		text := a.speak(strings.Join(strings.Fields(cmp.Or(f.Read, f.Quote)), " "))
 		if a.length > 0 {
 			text = "\n\n" + text
 		}
@@ -386,7 +387,7 @@ func (c *Checker) extract(question string, n int) []Finding {
 		}
 		w := window{c.evidence[k.at].passage, k.at, k.at}
 		out = append(out, Finding{Claim: true, Verdict: Supported, Score: 1, Source: w.passage + 1,
-			Span: c.evidence[k.at].span, Quote: c.quote(w)})
+			Span: c.evidence[k.at].span, Quote: c.quote(w), Read: c.read(w)})
 	}
 	return out
 }

@@ -57,6 +57,7 @@ type evidence struct {
 	span    Span // in the document
 	tokens  []token
 	keys    map[string]bool
+	read    string // its translation, which is judged instead; "": the sentence itself
 }
 
 // NewChecker prepares passages, numbered from 1 in their order. The question completes answers such as "In 1990.".
@@ -71,9 +72,9 @@ func NewChecker(question string, passages []store.Passage) *Checker {
 		c.first = append(c.first, len(c.evidence))
 		around := keysOf(tokenize(passage.Title + " . " + strings.Join(passage.Heading, " . ")))
 		c.titles = append(c.titles, maps.Clone(around))
-		for _, s := range Sentences(passage.Text) {
+		for _, s := range sentencesOf(passage) {
 			tokens := tokenize(s.Text)
-			e := evidence{p, Span{passage.Start + s.Span.Start, passage.Start + s.Span.End}, tokens, keysOf(tokens)}
+			e := evidence{p, Span{passage.Start + s.Span.Start, passage.Start + s.Span.End}, tokens, keysOf(tokens), s.read}
 			for k := range e.keys {
 				c.idf[k]++
 				around[k], c.whole[k] = true, true
@@ -107,6 +108,7 @@ type Finding struct {
 	Source  int     // passage, from 1; 0 if unsupported
 	Span    Span    // in the document; empty if unsupported
 	Quote   string
+	Read    string  // the quote's translation, where that was judged
 	Signals Signals // of the best span
 }
 
@@ -279,7 +281,18 @@ func related(t token, keys map[string]bool) bool {
 func (c *Checker) judge(cl claim, w window) Finding {
 	s := c.signals(cl, w)
 	return Finding{Claim: true, Score: scoreOf(s, len(cl.content)), Source: w.passage + 1, Signals: s,
-		Span: Span{c.evidence[w.first].span.Start, c.evidence[w.last].span.End}, Quote: c.quote(w)}
+		Span: Span{c.evidence[w.first].span.Start, c.evidence[w.last].span.End}, Quote: c.quote(w), Read: c.read(w)}
+}
+
+// read joins the translations of a span's sentences.
+func (c *Checker) read(w window) string {
+	var all []string
+	for _, e := range c.evidence[w.first : w.last+1] {
+		if e.read != "" {
+			all = append(all, e.read)
+		}
+	}
+	return strings.Join(all, " ")
 }
 
 func (c *Checker) quote(w window) string {

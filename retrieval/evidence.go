@@ -100,7 +100,7 @@ func (f *evidenceFeatures) cover(w weighted, passages []store.Passage) {
 		for _, h := range p.Heading {
 			add(title, keysOf(tokenize(h)))
 		}
-		whole := keysOf(tokenize(p.Text))
+		whole := keysOf(tokenize(reading(p)))
 		add(whole, title)
 		add(all, whole)
 		f.Passage = max(f.Passage, w.share(whole))
@@ -115,7 +115,7 @@ func (f *evidenceFeatures) cover(w weighted, passages []store.Passage) {
 // coverSentences looks at each sentence with the one before it and the title.
 func (f *evidenceFeatures) coverSentences(w weighted, p store.Passage, title map[string]bool) {
 	var before []token
-	for _, s := range Sentences(p.Text) {
+	for _, s := range Sentences(reading(p)) {
 		tokens := tokenize(s.Text)
 		both := append(append([]token(nil), before...), tokens...)
 		keys := keysOf(both)

@@ -115,7 +115,7 @@ func passageBlock(passages []store.Passage, budget int) (block string, used int)
 	var b strings.Builder
 	for i, p := range passages {
 		head := fmt.Sprintf("<passage n=\"%d\" from=\"%s\">\n", i+1, label(p))
-		text := defuse(p.Text)
+		text := defuse(reading(p))
 		left := budget - estimateTokens(head) - 8
 		if estimateTokens(text) > left {
 			if text = shorten(text, left); i > 0 && (text == "" || left < minPassageTokens) {
@@ -127,7 +127,7 @@ func passageBlock(passages []store.Passage, budget int) (block string, used int)
 		b.WriteString("\n</passage>\n")
 		budget = left - estimateTokens(text)
 		used++
-		if len(text) < len(p.Text)/2 {
+		if len(text) < len(reading(p))/2 {
 			break
 		}
 	}

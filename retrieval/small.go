@@ -1,6 +1,7 @@
 package retrieval
 
 import (
+	"cmp"
 	"errors"
 	"sort"
 	"strings"
@@ -62,7 +63,7 @@ func (c *Checker) digest(question string, budget int) []store.Passage {
 			}
 		}
 		short := c.passages[p]
-		short.Text = strings.Join(text, " ")
+		short.Text, short.Translation = strings.Join(text, " "), ""
 		out = append(out, short)
 	}
 	return out
@@ -104,7 +105,7 @@ func (c *Checker) relevance(question claim, at int) float64 {
 
 func (c *Checker) sentence(at int) string {
 	e := c.evidence[at]
-	return c.quote(window{e.passage, at, at})
+	return cmp.Or(e.read, c.quote(window{e.passage, at, at}))
 }
 
 // enough reports whether a small model's next sentence is not wanted: it is the fourth, or was said before.

@@ -15,6 +15,7 @@ import (
 // loadOptions are the flags of load.
 type loadOptions struct {
 	collection  string
+	translateTo string
 	uri         string // of standard input
 	prefix      string // replaces the folder's own name in URIs
 	include     []string
@@ -56,6 +57,7 @@ func (p *program) loadCommand() *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.StringVarP(&o.collection, "collection", "c", "default", "the collection to load into")
+	f.StringVar(&o.translateTo, "translate-to", "", "make the collection find documents in other languages by their translation into this one, e.g. en")
 	f.StringVar(&o.uri, "uri", "", "the URI of the document on standard input")
 	f.StringVar(&o.prefix, "prefix", "", "put this in front of URIs instead of the folder's name")
 	f.StringSliceVar(&o.include, "include", nil, "only files whose name matches, e.g. '*.md' (repeatable)")
@@ -116,6 +118,11 @@ func (p *program) load(ctx context.Context, o loadOptions, paths []string) error
 		return err
 	}
 	defer done()
+	if o.translateTo != "" && !o.dryRun {
+		if err := c.postJSON(ctx, "/v1/collections", map[string]string{"name": o.collection, "translate_to": o.translateTo}, nil); err != nil {
+			return err
+		}
+	}
 	plan, err := makePlan(ctx, c, o, found)
 	if err != nil {
 		return err
