@@ -30,6 +30,7 @@ type batcher struct {
 	pending []*request    // those with texts to take, in order of arrival
 	wake    chan struct{} // has one place: a free sender looks again
 	express chan struct{} // likewise, for the sender of short documents
+	bulk    int           // batches of long documents under way
 }
 
 // expressTexts is how many texts make a document short: it has a sender of its own, so that it need not wait for the
@@ -96,9 +97,15 @@ func (b *batcher) signal() {
 	if len(b.pending) > 0 {
 		ring(b.wake)
 	}
-	if slices.ContainsFunc(b.pending, (*request).short) {
+	if b.crowded() && slices.ContainsFunc(b.pending, (*request).short) {
 		ring(b.express)
 	}
+}
+
+// crowded: long documents have the usual senders' attention. Without them short ones need no sender of their own, which would
+// only make small requests of them.
+func (b *batcher) crowded() bool {
+	return b.bulk > 0 || slices.ContainsFunc(b.pending, func(r *request) bool { return !r.short() })
 }
 
 func ring(bell chan struct{}) {
@@ -153,11 +160,14 @@ func (b *batcher) take() []*text {
 	return b.fill(from)
 }
 
-// takeShort removes a batch of short documents' texts.
+// takeShort removes a batch of short documents' texts while long ones keep the usual senders busy.
 func (b *batcher) takeShort() []*text {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.dropEnded()
+	if !b.crowded() {
+		return nil
+	}
 	return b.fill(slices.DeleteFunc(slices.Clone(b.pending), func(r *request) bool { return !r.short() }))
 }
 
@@ -167,9 +177,23 @@ func (b *batcher) fill(from []*request) []*text {
 	fewest := slices.Clone(from)
 	slices.SortStableFunc(fewest, func(x, y *request) int { return len(x.texts) - len(y.texts) })
 	batch = move(batch, fewest, b.cfg.BatchTexts)
+	if isBulk(batch) {
+		b.bulk++
+	}
 	b.dropEnded()
 	b.signal()
 	return batch
+}
+
+func isBulk(batch []*text) bool { return len(batch) > 0 && !batch[0].of.short() }
+
+// sent says that a batch is not under way any more.
+func (b *batcher) sent(batch []*text) {
+	if isBulk(batch) {
+		b.mu.Lock()
+		b.bulk--
+		b.mu.Unlock()
+	}
 }
 
 // move appends texts of the requests, in their order, until the batch has size texts.
@@ -196,6 +220,7 @@ func (b *batcher) sendLoop(ctx context.Context, wake <-chan struct{}, take func(
 		}
 		for batch := take(); len(batch) > 0; batch = take() {
 			b.send(ctx, batch)
+			b.sent(batch)
 		}
 	}
 }

@@ -54,7 +54,6 @@ const (
 const (
 	expressQueue   = "express"
 	expressBacklog = 16      // unfinished documents of a collection; the next ones are a bulk load
-	expressShare   = 4       // one express worker for so many others
 	expressBytes   = 1 << 20 // of a source; larger ones would occupy the few workers
 )
 
@@ -110,7 +109,7 @@ func (s *Service) newQueue() (*river.Client[pgx.Tx], error) {
 		ID: s.id,
 		Queues: map[string]river.QueueConfig{
 			river.QueueDefault: {MaxWorkers: s.cfg.Workers},
-			expressQueue:       {MaxWorkers: max(1, s.cfg.Workers/expressShare)},
+			expressQueue:       {MaxWorkers: s.cfg.Workers},
 			speechQueue:        {MaxWorkers: s.cfg.Concurrency},
 		},
 		Workers:                     workers,
