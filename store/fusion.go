@@ -117,28 +117,14 @@ func (s legScale) of(score float64, rank int) float64 {
 	return min(max(v, 0), 1)
 }
 
-// line says that the scaled score is (score-low)/width, cut to 0 to 1; a width of 0, that it does not depend on the score.
-func (s legScale) line() (low, width float64) {
-	switch s.method {
-	case FusionMax:
-		return 0, max(s.best, 0)
-	case FusionMinMax:
-		return s.last, s.best - s.last
-	case FusionZScore:
-		return s.mean - zRange*s.sigma, 2 * zRange * s.sigma
-	}
-	return 0, 0
-}
-
 // candidate is a chunk that a leg has returned.
 type candidate struct {
 	chunk             int64
-	cosine            float64 // if known
-	known             bool
-	final             bool // its score does not depend on a cosine that is not known
+	cosine            float64
+	known             bool // cosine
 	lexical           float64
 	nearRank, lexRank int
-	score             float64 // the most it can be, where the cosine is not known
+	score             float64
 }
 
 // fused is a search by words, or by words and vectors.
@@ -148,38 +134,19 @@ func (r *search) fused(ctx context.Context) ([]Passage, error) {
 		return nil, err
 	}
 	all := r.candidates()
-	vector, lexical := scaleOf(r.Fusion.Method, r.near), scaleOf(r.Fusion.Method, r.words)
-	if r.Mode == Lexical {
-		vector.some, lexical.method, r.Fusion.LexicalWeight = false, FusionMax, 1
-	}
-	fuse := func(c *candidate) {
-		c.score = r.Fusion.VectorWeight*vector.of(c.cosine, c.nearRank) + r.Fusion.LexicalWeight*lexical.of(c.lexical, c.lexRank)
-	}
-	for i := range all {
-		fuse(&all[i])
-	}
-	slices.SortFunc(all, func(a, b candidate) int { return cmp.Or(cmp.Compare(b.score, a.score), cmp.Compare(a.chunk, b.chunk)) })
-	all = worthReading(all, r.Limit)
+	all = all[:min(r.Limit, len(all))]
 	if len(all) == 0 {
 		return nil, nil
 	}
-	read, err := r.texts(ctx, all, vector)
+	read, err := r.texts(ctx, all)
 	if err != nil {
 		return nil, err
 	}
-	r.changed = len(read) < min(r.Limit, len(all))
-	at := make(map[int64]*candidate, len(all))
-	for i := range all {
-		at[all[i].chunk] = &all[i]
-	}
+	r.changed = len(read) < len(all)
 	passages := make([]Passage, len(read))
 	for i, f := range read {
-		c := at[f.chunk]
-		if f.cosine != nil && !c.known {
-			c.cosine, c.known = *f.cosine, true
-			fuse(c)
-		}
-		passages[i] = r.passage(f.Passage, *c)
+		c := all[slices.IndexFunc(all, func(c candidate) bool { return c.chunk == f.chunk })]
+		passages[i] = r.passage(f.Passage, c)
 	}
 	slices.SortFunc(passages, func(a, b Passage) int {
 		return cmp.Or(cmp.Compare(b.Score, a.Score), cmp.Compare(a.DocumentID, b.DocumentID), a.Ordinal-b.Ordinal)
@@ -198,69 +165,49 @@ func (r *search) passage(p Passage, c candidate) Passage {
 	return p
 }
 
-// candidates is the union of the legs' best. The vector leg's have their lexical score; the others' cosine is not known, and no
-// higher than that of the last one near, so that stands for it.
+// candidates is the union of the legs' best, by their fused scores.
 func (r *search) candidates() []candidate {
 	all := make([]candidate, 0, len(r.near)+len(r.words))
 	at := make(map[int64]int, len(r.near))
 	for i, n := range r.near {
 		at[n.chunk] = i
-		all = append(all, candidate{chunk: n.chunk, cosine: n.score, known: true, final: true, nearRank: i + 1, lexical: r.lexical.scores.at(n.chunk)})
-	}
-	final := r.Mode == Lexical || r.Fusion.Method == FusionRRF || r.Fusion.VectorWeight == 0
-	farthest := 0.0
-	if len(r.near) > 0 {
-		farthest = r.near[len(r.near)-1].score
+		all = append(all, candidate{chunk: n.chunk, cosine: n.score, known: true, nearRank: i + 1, lexical: float64(r.lexical.scoreOf(n.chunk))})
 	}
 	for i, w := range r.words {
 		if place, ok := at[w.chunk]; ok {
 			all[place].lexRank = i + 1
 			continue
 		}
-		all = append(all, candidate{chunk: w.chunk, cosine: farthest, final: final, lexical: w.score, lexRank: i + 1})
+		cosine, known := r.cosines[w.chunk]
+		all = append(all, candidate{chunk: w.chunk, cosine: cosine, known: known, lexical: w.score, lexRank: i + 1})
 	}
-	return all
-}
-
-// worthReading leaves those, of the sorted candidates, that can be among the best limit when all cosines are known.
-func worthReading(all []candidate, limit int) []candidate {
-	final := 0
-	for i, c := range all {
-		if final == limit {
-			return all[:i]
-		}
-		if c.final {
-			final++
-		}
-	}
-	return all
-}
-
-// texts reads the best limit of the candidates, computing the cosines that are not known: the only part of a score that the
-// database has to say.
-func (r *search) texts(ctx context.Context, all []candidate, vector legScale) ([]found, error) {
-	ids, cosines, rest := make([]int64, len(all)), make([]*float64, len(all)), make([]float64, len(all))
-	low, width := vector.line()
-	weight := r.Fusion.VectorWeight
-	if width == 0 {
-		weight, width = 0, 1
-	}
-	for i, c := range all {
-		ids[i], rest[i] = c.chunk, c.score-weight*min(max((c.cosine-low)/width, 0), 1)
-		if c.known {
-			cosines[i] = &c.cosine
-		}
-	}
+	vector, lexical := scaleOf(r.Fusion.Method, r.near), scaleOf(r.Fusion.Method, r.words)
+	weights := r.Fusion
 	if r.Mode == Lexical {
-		return many(ctx, r.store.read, scanFound, "SELECT "+passageColumns+`, NULL::float8
-			FROM unnest($1::bigint[]) AS c(id) JOIN chunks k ON k.id = c.id JOIN documents d ON d.id = k.document_id`, ids)
+		vector.some, lexical.method, weights.LexicalWeight = false, FusionMax, 1
 	}
-	return many(ctx, r.store.read, scanFound, "SELECT "+passageColumns+`, f.cosine
-		FROM (SELECT id, cosine
-			FROM (SELECT c.id, coalesce(c.cosine, -(e.embedding <#> $4)) AS cosine, c.rest
-				FROM unnest($1::bigint[], $2::float8[], $3::float8[]) AS c(id, cosine, rest)
-				LEFT JOIN `+r.Collection.Space.table()+` e ON e.chunk_id = c.id AND c.cosine IS NULL) s
-			ORDER BY rest + coalesce($5 * least(greatest((cosine - $6) / $7, 0), 1), 0) DESC, id LIMIT $8) f
-		JOIN chunks k ON k.id = f.id JOIN documents d ON d.id = k.document_id`,
-		ids, cosines, rest, r.vector, weight, low, width, r.Limit)
+	for i := range all {
+		c := &all[i]
+		c.score = weights.VectorWeight*vector.of(c.cosine, c.nearRank) + weights.LexicalWeight*lexical.of(c.lexical, c.lexRank)
+	}
+	slices.SortFunc(all, func(a, b candidate) int {
+		switch {
+		case a.score > b.score:
+			return -1
+		case a.score < b.score:
+			return 1
+		}
+		return cmp.Compare(a.chunk, b.chunk)
+	})
+	return all
+}
+
+// texts reads the candidates' passages.
+func (r *search) texts(ctx context.Context, all []candidate) ([]found, error) {
+	ids := make([]int64, len(all))
+	for i, c := range all {
+		ids[i] = c.chunk
+	}
+	return many(ctx, r.store.read, scanFound, "SELECT "+passageColumns+`, NULL::float8
+		FROM chunks k JOIN documents d ON d.id = k.document_id WHERE k.id = ANY($1)`, ids)
 }

@@ -52,7 +52,7 @@ func (m *maintenance) stopped(space, rows int64) bool {
 
 // Maintain builds the HNSW indexes that are missing: of spaces with Config.IndexAfter rows or more whose number stays the same
 // from one call to the next (a load has ended), or that got very large meanwhile. It drops what a broken build has left.
-// It also merges the segments of the inverted index (segments.go). Call it every minute or so in every process; one at a time
+// It also merges the segments of the inverted index (segments.go). Call it every few seconds in every process; one at a time
 // works, the others return at once. Searches and writes go on.
 // ErrUnavailable, ErrStorageFull.
 func (s *Store) Maintain(ctx context.Context) error {

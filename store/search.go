@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/pgvector/pgvector-go"
+	"golang.org/x/sync/errgroup"
 )
 
 // Mode selects the legs of a search.
@@ -76,15 +77,16 @@ type search struct {
 	SearchQuery
 	store   *Store
 	vector  pgvector.HalfVector
-	lexical *lexicalLeg // nil if the leg does not run
-	near    []scored    // of the vector leg
-	words   []scored    // of the lexical leg
-	exact   bool        // the vector leg scans every row
-	changed bool        // a document was replaced between the statements
+	lexical *lexicalLeg       // nil if the leg does not run
+	near    []scored          // of the vector leg
+	words   []scored          // of the lexical leg
+	cosines map[int64]float64 // of words
+	exact   bool              // the vector leg scans every row
+	changed bool              // a document was replaced between the statements
 }
 
 // Search runs the legs, fuses them and returns min(Limit, matching chunks) passages, best first. It takes two network turns:
-// the legs together, then scores and texts of their candidates; one if there is only the vector leg. ErrInvalidVector,
+// both legs at once, then the texts of the best; one if there is only the vector leg. ErrInvalidVector,
 // ErrInvalidFusion, ErrUnavailable.
 func (s *Store) Search(ctx context.Context, q SearchQuery) ([]Passage, error) {
 	passages, err := s.search(ctx, q)
@@ -99,7 +101,6 @@ func (s *Store) search(ctx context.Context, q SearchQuery) (passages []Passage, 
 	if err != nil {
 		return nil, err
 	}
-	defer run.release()
 	run.exact = q.Collection.Chunks <= exactRows || !s.indexed(ctx, q.Collection.Space.ID)
 	for range changedTries {
 		if run.Mode == Vector {
@@ -136,12 +137,6 @@ func (s *Store) newSearch(q SearchQuery) (*search, error) {
 		run.lexical = s.newLexicalLeg(q)
 	}
 	return run, nil
-}
-
-func (r *search) release() {
-	if r.lexical != nil {
-		r.lexical.release()
-	}
 }
 
 // maxQuestionBytes bounds what is analysed of a question.
@@ -204,47 +199,86 @@ func (r *search) vectorSQL(limit int) (sql string, args []any) {
 	return sql, append([]any{r.Collection.ID, r.vector}, more...)
 }
 
-// legs sends the statements of all legs at once.
+// legs runs both legs at once, each on a connection of its own, so that words are scored here while the database compares
+// vectors. Neither waits for a connection while it holds one.
 func (r *search) legs(ctx context.Context) error {
+	if r.Mode == Lexical {
+		return r.runLexical(ctx)
+	}
+	both, ctx := errgroup.WithContext(ctx)
+	both.Go(func() error { return r.runVector(ctx) })
+	both.Go(func() error { return r.runLexical(ctx) })
+	return both.Wait()
+}
+
+// runVector finds the nearest chunks.
+func (r *search) runVector(ctx context.Context) error {
+	sql, args := r.vectorSQL(r.Fusion.Candidates)
+	near, err := many(ctx, r.store.read, scanScored, sql, args...)
+	if err != nil {
+		return err
+	}
+	r.near = near
+	// A filter or deleted rows can starve the index scan; the collection has more rows than this, so look at each.
+	if !r.exact && len(near) < r.Fusion.Candidates {
+		r.exact = true
+		return r.runVector(ctx)
+	}
+	return nil
+}
+
+func scanScored(row pgx.CollectableRow) (c scored, err error) {
+	err = row.Scan(&c.chunk, &c.score)
+	return c, err
+}
+
+// runLexical reads the postings that are not at hand, scores, and compares the vectors of what it found.
+func (r *search) runLexical(ctx context.Context) error {
+	if err := r.readWords(ctx); err != nil {
+		return err
+	}
+	r.words = r.lexical.score(r.Fusion.Candidates)
+	if r.Mode == Lexical || len(r.words) == 0 {
+		return nil
+	}
+	ids := make([]int64, len(r.words))
+	for i, w := range r.words {
+		ids[i] = w.chunk
+	}
+	known, err := many(ctx, r.store.read, scanScored,
+		"SELECT chunk_id, -(embedding <#> $2) FROM "+r.Collection.Space.table()+" WHERE chunk_id = ANY($1)", ids, r.vector)
+	r.cosines = make(map[int64]float64, len(known))
+	for _, c := range known {
+		r.cosines[c.chunk] = c.score
+	}
+	return err
+}
+
+// readWords makes the lexical leg's postings complete, without those of removed chunks.
+func (r *search) readWords(ctx context.Context) error {
 	conn, err := acquire(ctx, r.store.read)
 	if err != nil {
 		return err
 	}
 	defer conn.Release()
 	var b pgx.Batch
-	if r.Mode != Lexical {
-		r.queueVector(&b)
-	}
 	r.queueLexical(&b)
 	if err := conn.SendBatch(ctx, &b).Close(); err != nil {
 		return err
 	}
-	// A filter or deleted rows can starve the index scan; the collection has more rows than this, so look at each.
-	if r.Mode != Lexical && !r.exact && len(r.near) < r.Fusion.Candidates {
-		r.exact = true
-		var again pgx.Batch
-		r.queueVector(&again)
-		if err := conn.SendBatch(ctx, &again).Close(); err != nil {
+	l := r.lexical
+	if l.removals > 0 {
+		known, err := r.store.removedChunks(ctx, conn.Conn(), r.Collection.ID, l.removals)
+		if err != nil {
 			return err
 		}
+		l.removals, l.removed = known.made, known.chunks
 	}
-	return r.scoreWords(ctx, conn.Conn())
-}
-
-func (r *search) queueVector(b *pgx.Batch) {
-	sql, args := r.vectorSQL(r.Fusion.Candidates)
-	b.Queue(sql, args...).Query(func(rows pgx.Rows) (err error) {
-		r.near = make([]scored, 0, r.Fusion.Candidates)
-		var c scored
-		_, err = pgx.ForEachRow(rows, []any{&c.chunk, &c.score}, func() error { r.near = append(r.near, c); return nil })
-		return err
-	})
+	return l.complete(ctx, conn.Conn())
 }
 
 func (r *search) queueLexical(b *pgx.Batch) {
 	l := r.lexical
-	b.Queue("SELECT coalesce(sum(chunks), 0)::float8, coalesce(sum(words), 0)::float8, coalesce(sum(removals), 0)::bigint FROM collection_counters WHERE collection_id = $1", r.Collection.ID).
-		QueryRow(func(row pgx.Row) error { return row.Scan(&l.chunks, &l.words, &l.removals) })
 	if !r.Filter.IsZero() {
 		where, args := r.Filter.where(2)
 		sql := "SELECT d.first_chunk, d.chunk_count FROM documents d WHERE d.collection_id = $1 AND d.chunk_count > 0 AND " + where + " ORDER BY d.first_chunk"
@@ -257,24 +291,6 @@ func (r *search) queueLexical(b *pgx.Batch) {
 		})
 	}
 	l.queue(b)
-}
-
-// scoreWords scores the postings without those of removed chunks.
-func (r *search) scoreWords(ctx context.Context, conn *pgx.Conn) error {
-	l := r.lexical
-	if l.removals > 0 {
-		known, err := r.store.removedChunks(ctx, conn, r.Collection.ID, l.removals)
-		if err != nil {
-			return err
-		}
-		l.removals, l.removed = known.made, known.chunks
-	}
-	if err := l.complete(ctx, conn); err != nil {
-		return err
-	}
-	l.release()
-	r.words = l.score(r.Fusion.Candidates, r.near)
-	return nil
 }
 
 // removals are the removed chunks of a collection as of a number of removals.

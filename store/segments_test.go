@@ -251,56 +251,52 @@ func TestSegmentsUnderConcurrentWriters(t *testing.T) {
 	all.check(t, t.Context(), "writer2")
 }
 
-// TestSkippingChangesNoScore compares scores made with MaxScore's shortcut with those made without.
+// TestSkippingChangesNoScore compares the best chunks with those by scores added up without MaxScore's shortcut.
 func TestSkippingChangesNoScore(t *testing.T) {
 	t.Parallel()
 	skipped := 0
 	rapid.Check(t, func(rt *rapid.T) {
 		r := rand.New(rand.NewPCG(rapid.Uint64().Draw(rt, "seed"), 1))
-		const chunks = 3000
-		leg := func(probeFrom int) *lexicalLeg {
-			return &lexicalLeg{chunks: chunks, words: 50 * chunks, probeFrom: probeFrom}
-		}
-		quick, full := leg(1), leg(1<<30)
+		const chunks, gap = 3000, 7
+		l := &lexicalLeg{chunks: chunks, words: 50 * chunks}
 		for i := range rapid.IntRange(1, 6).Draw(rt, "terms") {
 			share := rapid.SampledFrom([]float64{0.001, 0.01, 0.1, 0.5, 0.9}).Draw(rt, "share")
 			var lists [2][]posting
 			for c := range int64(chunks) {
 				if r.Float64() < share {
 					n := r.IntN(20) / 19
-					lists[n] = append(lists[n], posting{c * 7, uint32(1 + r.IntN(4)), uint32(10 + r.IntN(90))})
+					lists[n] = append(lists[n], posting{c * gap, uint32(1 + r.IntN(4)), uint32(10 + r.IntN(90))})
 				}
 			}
-			for _, l := range []*lexicalLeg{quick, full} {
-				l.terms, l.counts = append(l.terms, fmt.Sprint(i)), append(l.counts, 1+i%2)
-				l.known = append(l.known, &termEntry{termPostings: newTermPostings(lists[0]).at(l.perWord())})
-				l.fresh = append(l.fresh, lists[1])
+			l.terms, l.counts = append(l.terms, fmt.Sprint(i)), append(l.counts, 1+i%2)
+			l.known = append(l.known, &termEntry{termPostings: newTermPostings(lists[0]).at(l.perWord())})
+			l.fresh = append(l.fresh, lists[1])
+		}
+		if rapid.Bool().Draw(rt, "filtered") {
+			l.allow = &ranges{}
+			for first := int64(0); first < chunks*gap; first += int64(rapid.IntRange(300, 9000).Draw(rt, "step")) {
+				l.allow.add(first, rapid.IntRange(1, 250).Draw(rt, "run"))
 			}
 		}
-		near := []scored{{chunk: 7}, {chunk: 700}, {chunk: 20_993}, {chunk: 1 << 40}}
 		k := rapid.SampledFrom([]int{1, 10, 100}).Draw(rt, "k")
-		got, want := quick.score(k, near), full.score(k, near)
-		if len(got) != len(want) {
-			rt.Fatalf("%d chunks, want %d", len(got), len(want))
-		}
-		for i := range got {
-			if math.Abs(got[i].score-want[i].score) > 1e-4 {
-				rt.Fatalf("score %d is %v, want %v", i, got[i], want[i])
+		page := &scorePage{}
+		got := l.scoreOn(page, k)
+		allowed := l.allow.walk()
+		pages := append([]int64{-1}, l.pages()...)
+		var want []scored
+		for c := range int64(chunks) {
+			if score := l.scoreOf(c * gap); score > 0 && (l.allow == nil || allowed.has(c*gap)) {
+				want = append(want, scored{c * gap, float64(score)})
 			}
-		}
-		for _, n := range near {
-			if math.Abs(quick.scores.at(n.chunk)-full.scores.at(n.chunk)) > 1e-4 {
-				rt.Fatalf("score of %d is %v, want %v", n.chunk, quick.scores.at(n.chunk), full.scores.at(n.chunk))
-			}
-		}
-		for id := range int64(chunks) {
-			if quick.scores.at(id*7) < full.scores.at(id*7)-1e-4 {
+			if c*gap/chunkIDBlock == pages[len(pages)-1] && page.sums[c*gap%chunkIDBlock] < l.scoreOf(c*gap) {
 				skipped++
-				break
 			}
 		}
-		quick.release()
-		full.release()
+		slices.SortFunc(want, betterFirst)
+		want = want[:min(k, len(want))]
+		if !slices.Equal(got, want) {
+			rt.Fatalf("the best are %v, want %v", got, want)
+		}
 	})
 	if skipped == 0 {
 		t.Error("nothing was ever skipped")

@@ -24,7 +24,10 @@ type termPostings struct {
 type pageRun struct {
 	page     int64
 	from, to int
+	most     float32 // impact
 }
+
+func (r pageRun) size() int { return r.to - r.from }
 
 // BM25's constants: Lucene's defaults, which beat 0.9/0.4 by 1.3 points of nDCG@10 on the mean of 16 collections.
 const (
@@ -73,11 +76,16 @@ func (t *termPostings) at(perWord float32) *termPostings {
 		return t
 	}
 	u := *t
-	u.perWord, u.impact, u.most = perWord, make([]float32, len(t.offset)), 0
-	for i, n := range t.tf {
-		tf := float32(n)
-		u.impact[i] = tf / (tf + bm25K1*(1-bm25B) + perWord*float32(t.words[i]))
-		u.most = max(u.most, u.impact[i])
+	u.perWord, u.impact, u.pages, u.most = perWord, make([]float32, len(t.offset)), slices.Clone(t.pages), 0
+	for r := range u.pages {
+		run := &u.pages[r]
+		run.most = 0
+		for i := run.from; i < run.to; i++ {
+			tf := float32(t.tf[i])
+			u.impact[i] = tf / (tf + bm25K1*(1-bm25B) + perWord*float32(t.words[i]))
+			run.most = max(run.most, u.impact[i])
+		}
+		u.most = max(u.most, run.most)
 	}
 	return &u
 }
