@@ -192,6 +192,7 @@ type answerInput struct {
 	Mode       store.Mode      `json:"mode"`
 	Strict     bool            `json:"strict"`
 	Extractive bool            `json:"extractive"`
+	Judge      bool            `json:"judge"`
 	Threshold  *float64        `json:"threshold"`
 	Agentic    bool            `json:"agentic"`
 	Understand understandInput `json:"understand"`
@@ -236,7 +237,7 @@ func (in answerInput) ask(c echo.Context) (retrieval.Question, error) {
 	ranking, err := in.ranking()
 	return retrieval.Question{
 		Collection: sc.collection, Question: in.Question, Messages: messages, Filter: sc.filter, Limit: sc.limit,
-		Strict: in.Strict, Mode: in.Mode, Ranking: ranking, Extractive: in.Extractive, Threshold: threshold, Agentic: in.Agentic,
+		Strict: in.Strict, Mode: in.Mode, Ranking: ranking, Extractive: in.Extractive, Judge: in.Judge, Threshold: threshold, Agentic: in.Agentic,
 		Understand: in.Understand.switches(),
 	}, err
 }
@@ -345,11 +346,12 @@ type citationView struct {
 	Start    int               `json:"start"`
 	End      int               `json:"end"`
 	Quote    string            `json:"quote"`
-	Time     *timeView         `json:"time,omitempty"` // of a recording: when the quote was spoken
+	Judged   bool              `json:"judged,omitempty"` // the verdict is the second judge's
+	Time     *timeView         `json:"time,omitempty"`   // of a recording: when the quote was spoken
 }
 
 func viewCitation(k retrieval.Citation) citationView {
-	v := citationView{Sentence: k.Sentence, Verdict: k.Verdict, Score: k.Score, Source: k.Source, Start: k.Span.Start, End: k.Span.End, Quote: k.Quote}
+	v := citationView{Sentence: k.Sentence, Verdict: k.Verdict, Score: k.Score, Source: k.Source, Start: k.Span.Start, End: k.Span.End, Quote: k.Quote, Judged: k.Judged}
 	if p := k.Passage; p != nil {
 		v.Document = &documentRef{ID: p.DocumentID, URI: p.URI, Title: p.Title}
 		v.Time = viewTime(p, k.Span.Start, k.Span.End)

@@ -32,8 +32,9 @@ const (
 func (s *Service) Answer(ctx context.Context, q Question) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		ctx, cancel := context.WithCancel(ctx)
-		defer cancel()
 		a := answering{s: s, q: q, start: time.Now(), yield: yield}
+		defer a.verdicts.running.Wait()
+		defer cancel()
 		if err := a.run(ctx); err != nil && !errors.Is(err, errLeft) {
 			yield(nil, err)
 		}
@@ -58,6 +59,7 @@ type answering struct {
 
 	passages  []store.Passage
 	checker   *Checker
+	verdicts  verdicts
 	marks     markFilter
 	splitter  Splitter
 	text      []rune // of the model, without marks
@@ -107,7 +109,7 @@ func (a *answering) run(ctx context.Context) error {
 	if a.done.Reason != "" {
 		return a.refuse()
 	}
-	a.checker = NewChecker(a.q.Question, a.passages)
+	a.prepareChecks()
 	if a.q.Extractive || a.s.cfg.Extractive {
 		return a.extract()
 	}
@@ -202,7 +204,7 @@ func (a *answering) stream(ctx context.Context, messages []workersai.Message) er
 		MaxTokens: a.s.cfg.MaxTokens, Temperature: &zero}) {
 		if err != nil {
 			a.s.obey(ctx, a.s.chatBudget, err)
-			return fmt.Errorf("answer with %s: %w", a.s.cfg.ChatModel, err)
+			return cmp.Or(a.settle(ctx, true), fmt.Errorf("answer with %s: %w", a.s.cfg.ChatModel, err))
 		}
 		if event.Usage != nil {
 			a.done.Usage = Usage{event.Usage.PromptTokens, event.Usage.CompletionTokens}
@@ -213,14 +215,17 @@ func (a *answering) stream(ctx context.Context, messages []workersai.Message) er
 		if a.done.Timings.FirstTokenMS == 0 {
 			a.done.Timings.FirstTokenMS = milliseconds(a.start)
 		}
-		if err := a.take(a.marks.feed(event.Text)); err != nil {
+		if err := a.take(ctx, a.marks.feed(event.Text)); err != nil {
 			return ended(err)
 		}
 	}
-	if err := a.take(a.marks.flush()); err != nil {
+	if err := a.take(ctx, a.marks.flush()); err != nil {
 		return ended(err)
 	}
-	return ended(a.judge(a.splitter.Flush()))
+	if err := a.judge(ctx, a.splitter.Flush()); err != nil {
+		return ended(err)
+	}
+	return a.settle(ctx, true)
 }
 
 // ended: a small model that has said enough has ended its answer.
@@ -239,7 +244,7 @@ func (a *answering) holds() bool { return a.drops() || a.interpreter != nil }
 func (a *answering) drops() bool { return a.q.Strict || a.s.cfg.ChatStrength == Small }
 
 // take shows a piece at once, or holds it, and judges the sentences that it completes.
-func (a *answering) take(text string) error {
+func (a *answering) take(ctx context.Context, text string) error {
 	if len(a.text) == 0 { // models often begin with a blank
 		bare := strings.TrimLeft(text, " \n\t")
 		a.lead += len(text) - len(bare)
@@ -254,19 +259,20 @@ func (a *answering) take(text string) error {
 			return err
 		}
 	}
-	return a.judge(a.splitter.Feed(text))
+	return a.judge(ctx, a.splitter.Feed(text))
 }
 
-func (a *answering) judge(sentences []Sentence) error {
+func (a *answering) judge(ctx context.Context, sentences []Sentence) error {
 	for _, sentence := range sentences {
-		if err := a.judgeOne(sentence); err != nil {
+		if err := a.judgeOne(ctx, sentence); err != nil {
 			return err
 		}
 	}
-	return nil
+	return a.settle(ctx, false)
 }
 
-func (a *answering) judgeOne(sentence Sentence) error {
+// judgeOne starts the check of a sentence; where the text is held back, it waits for the verdict.
+func (a *answering) judgeOne(ctx context.Context, sentence Sentence) error {
 	from := a.seen
 	a.seen = sentence.Span.End
 	if a.enough(sentence.Text) {
@@ -282,7 +288,13 @@ func (a *answering) judgeOne(sentence Sentence) error {
 	if a.s.cfg.ChatStrength == Small && circular(a.q.Question, sentence.Text) {
 		return nil
 	}
-	f := a.checker.Check(sentence.Text, a.marks.citedIn(from+a.lead, sentence.Span.End+a.lead)...)
+	cited := a.marks.citedIn(from+a.lead, sentence.Span.End+a.lead)
+	a.verdicts.queue = append(a.verdicts.queue, verdict{from, sentence, a.check(ctx, sentence.Text, cited)})
+	return a.settle(ctx, a.holds())
+}
+
+// tell counts a sentence by its finding, shows it if it was held back, and cites.
+func (a *answering) tell(from int, sentence Sentence, f Finding) error {
 	if !f.Claim {
 		return a.showHeld(from, sentence)
 	}
@@ -328,7 +340,7 @@ func declines(sentence string) bool {
 }
 
 func (a *answering) citation(at Span, f Finding) Citation {
-	c := Citation{Sentence: at, Verdict: f.Verdict, Score: f.Score, Source: f.Source, Span: f.Span, Quote: f.Quote}
+	c := Citation{Sentence: at, Verdict: f.Verdict, Score: f.Score, Source: f.Source, Span: f.Span, Quote: f.Quote, Judged: f.Judged}
 	if f.Source > 0 {
 		c.Passage = &a.passages[f.Source-1]
 	}

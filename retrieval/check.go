@@ -3,6 +3,7 @@ package retrieval
 import (
 	"maps"
 	"math"
+	"slices"
 	"sort"
 	"strings"
 
@@ -40,15 +41,16 @@ const (
 // aligned by stem and weighted by rarity, and numbers, names, negations, directions and quantifiers are compared. It is
 // safe for concurrent use.
 type Checker struct {
-	passages []store.Passage
-	question map[string]bool
-	evidence []evidence
-	first    []int // index in evidence of each passage's first sentence, and the end
-	idf      map[string]float64
-	unseen   float64
-	around   []map[string]bool // per passage: every key in it, its title and headings
-	titles   []map[string]bool // per passage: its title and headings
-	whole    map[string]bool   // every key of every passage
+	passages  []store.Passage
+	nearShare float64
+	question  map[string]bool
+	evidence  []evidence
+	first     []int // index in evidence of each passage's first sentence, and the end
+	idf       map[string]float64
+	unseen    float64
+	around    []map[string]bool // per passage: every key in it, its title and headings
+	titles    []map[string]bool // per passage: its title and headings
+	whole     map[string]bool   // every key of every passage
 }
 
 // evidence is one sentence of a passage.
@@ -62,7 +64,7 @@ type evidence struct {
 
 // NewChecker prepares passages, numbered from 1 in their order. The question completes answers such as "In 1990.".
 func NewChecker(question string, passages []store.Passage) *Checker {
-	c := &Checker{passages: passages, question: map[string]bool{}, idf: map[string]float64{}, whole: map[string]bool{}}
+	c := &Checker{passages: passages, nearShare: nearShare, question: map[string]bool{}, idf: map[string]float64{}, whole: map[string]bool{}}
 	for _, t := range tokenize(question) {
 		if t.content() {
 			c.question[t.key] = true
@@ -110,6 +112,7 @@ type Finding struct {
 	Quote   string
 	Read    string  // the quote's translation, where that was judged
 	Signals Signals // of the best span
+	Judged  bool    // by the second judge, not by the checker
 }
 
 // Signals explain a score. All but the counts are 0..1.
@@ -128,28 +131,28 @@ type Signals struct {
 	Reversed       float64 // 1: two words have exchanged their places
 	Units          float64 // 1: a number has another unit
 	Question       float64 // share of the question's words that the span holds
+	Near           float64 // how near the nearest sentence of the span is by its vector
+	Compared       bool    // vectors were compared
 }
 
 // Check judges one sentence of an answer. cited are the passages the model named for it; they break ties.
 func (c *Checker) Check(sentence string, cited ...int) Finding {
-	claim := c.newClaim(sentence)
-	if claim.weight == 0 && len(claim.tokens) == 0 {
+	return c.check(c.newClaim(sentence), nil, cited)
+}
+
+// check judges with what vectors tell, where that is known.
+func (c *Checker) check(cl claim, near closeness, cited []int) Finding {
+	if cl.empty() {
 		return Finding{Verdict: Unsupported}
 	}
 	best := Finding{Claim: true, Verdict: Unsupported}
 	bestValue, denied := math.Inf(-1), 0.0
-	for _, w := range c.windows(claim) {
-		f := c.judge(claim, w)
+	for _, w := range c.windows(cl) {
+		f := c.judge(cl, w, near)
 		if f.Signals.Negation > 0 {
 			denied = max(denied, f.Signals.Coverage)
 		}
-		value := f.Score - widerCost*float64(w.last-w.first) + 0.03*f.Signals.Question
-		for _, n := range cited {
-			if n == f.Source {
-				value += 0.02
-			}
-		}
-		if value > bestValue+1e-9 {
+		if value := valueOf(f, w, cited); value > bestValue+1e-9 {
 			best, bestValue = f, value
 		}
 	}
@@ -158,9 +161,18 @@ func (c *Checker) Check(sentence string, cited ...int) Finding {
 	}
 	best.Verdict = verdictOf(best.Score)
 	if best.Verdict == Unsupported { // a span that does not support would only lend its look to the sentence
-		best.Source, best.Span, best.Quote = 0, Span{}, ""
+		best.Source, best.Span, best.Quote, best.Read = 0, Span{}, "", ""
 	}
 	return best
+}
+
+// valueOf ranks findings: of equal scores the shorter span wins, then what answers the question or was cited.
+func valueOf(f Finding, w window, cited []int) float64 {
+	value := f.Score - widerCost*float64(w.last-w.first) + 0.03*f.Signals.Question
+	if slices.Contains(cited, f.Source) {
+		value += 0.02
+	}
+	return value
 }
 
 func verdictOf(score float64) Verdict {
@@ -182,6 +194,9 @@ type claim struct {
 	weight  float64
 	scopes  []scope
 }
+
+// empty: there is nothing to check.
+func (cl claim) empty() bool { return cl.weight == 0 && len(cl.tokens) == 0 }
 
 func (c *Checker) newClaim(sentence string) claim {
 	cl := claim{tokens: tokenize(sentence)}
@@ -225,23 +240,7 @@ type window struct{ passage, first, last int }
 
 // windows lists candidates: the best sentences by coverage and the runs that contain them.
 func (c *Checker) windows(cl claim) []window {
-	type seed struct {
-		at    int
-		value float64
-	}
-	seeds := make([]seed, 0, len(c.evidence))
-	for i, e := range c.evidence {
-		var v float64
-		for j, t := range cl.content {
-			if e.keys[t.key] || related(t, e.keys) {
-				v += cl.weights[j]
-			}
-		}
-		if v > 0 {
-			seeds = append(seeds, seed{i, v})
-		}
-	}
-	sort.SliceStable(seeds, func(i, j int) bool { return seeds[i].value > seeds[j].value })
+	seeds := c.seeds(cl)
 	seen := map[window]bool{}
 	var out []window
 	for _, s := range seeds[:min(windowSeeds, len(seeds))] {
@@ -278,9 +277,10 @@ func related(t token, keys map[string]bool) bool {
 	return false
 }
 
-func (c *Checker) judge(cl claim, w window) Finding {
+func (c *Checker) judge(cl claim, w window, near closeness) Finding {
 	s := c.signals(cl, w)
-	return Finding{Claim: true, Score: scoreOf(s, len(cl.content)), Source: w.passage + 1, Signals: s,
+	s.Compared, s.Near = near != nil, near.of(w)
+	return Finding{Claim: true, Score: scoreOf(s, len(cl.content), c.nearShare), Source: w.passage + 1, Signals: s,
 		Span: Span{c.evidence[w.first].span.Start, c.evidence[w.last].span.End}, Quote: c.quote(w), Read: c.read(w)}
 }
 
@@ -304,22 +304,35 @@ func (c *Checker) quote(w window) string {
 // scoreOf combines the signals. Coverage carries the score, and every kind of contradiction takes its part of it. The
 // constants were chosen by hand and measured on scientific claims and on corrupted sentences; see TestCheckerClaims and
 // TestCheckerCorruptions.
-func scoreOf(s Signals, words int) float64 {
+func scoreOf(s Signals, words int, share float64) float64 {
 	base := 0.75*s.Coverage + 0.15*s.Context + 0.10*math.Max(s.Bigrams, 0.6*s.Order*s.Coverage)
-	score := base * base * (3 - 2*base) // soft step: half a sentence is little support
-	score *= math.Pow(wrongNumber, s.MissingNumbers) * math.Pow(wrongName, s.MissingNames)
-	score *= 0.35 + 0.65*s.Facts
-	score *= 1 - 0.70*s.Negation
-	score *= 1 - 0.45*s.Opposite
-	score *= 1 - 0.15*s.Overclaims
-	score *= 1 - 0.50*s.Swapped
-	score *= 1 - 0.55*s.Reversed
-	score *= 1 - 0.55*s.Units
-	if max(s.MissingNumbers, s.MissingNames, s.Negation, s.Opposite, s.Swapped, s.Reversed, s.Units) >= conflict {
+	penalty := s.penalty()
+	score := base * base * (3 - 2*base) * penalty // soft step: half a sentence is little support
+	if s.Compared {
+		score = s.fuse(score, penalty, share)
+	}
+	if s.conflicts() {
 		score = math.Min(score, supportedScore-0.01)
 	}
 	if words <= 3 { // a fragment is no more than its question makes it
 		score = math.Min(score, 0.45+s.Question)
 	}
 	return math.Max(0, math.Min(1, score))
+}
+
+// penalty is what contradictions leave of a score.
+func (s Signals) penalty() float64 {
+	p := math.Pow(wrongNumber, s.MissingNumbers) * math.Pow(wrongName, s.MissingNames)
+	p *= 0.35 + 0.65*s.Facts
+	p *= 1 - 0.70*s.Negation
+	p *= 1 - 0.45*s.Opposite
+	p *= 1 - 0.15*s.Overclaims
+	p *= 1 - 0.50*s.Swapped
+	p *= 1 - 0.55*s.Reversed
+	p *= 1 - 0.55*s.Units
+	return p
+}
+
+func (s Signals) conflicts() bool {
+	return max(s.MissingNumbers, s.MissingNames, s.Negation, s.Opposite, s.Swapped, s.Reversed, s.Units) >= conflict
 }

@@ -38,6 +38,12 @@ type rig struct {
 
 func rigUp(t *testing.T, document string, options ...workersaitest.Option) *rig {
 	t.Helper()
+	return rigWith(t, document, retrieval.Config{}, options...)
+}
+
+// rigWith sets what the rig does not.
+func rigWith(t *testing.T, document string, cfg retrieval.Config, options ...workersaitest.Option) *rig {
+	t.Helper()
 	db := storetest.Open(t)
 	options = append([]workersaitest.Option{workersaitest.Dims(dims), workersaitest.Embed(bagOfWords)}, options...)
 	r := &rig{models: workersaitest.New(t, options...), texts: map[string]string{}}
@@ -47,7 +53,8 @@ func rigUp(t *testing.T, document string, options ...workersaitest.Option) *rig 
 		t.Fatal(err)
 	}
 	r.put(t, db, c, document)
-	r.Service, err = retrieval.New(retrieval.Config{Store: db, Models: client, QueryPrefix: retrieval.NoPrefix, Logger: slog.New(slog.DiscardHandler)})
+	cfg.Store, cfg.Models, cfg.QueryPrefix, cfg.Logger = db, client, retrieval.NoPrefix, slog.New(slog.DiscardHandler)
+	r.Service, err = retrieval.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

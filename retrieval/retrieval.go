@@ -39,9 +39,13 @@ type Config struct {
 
 	TranslatePerMinute int // provider budget; 0: none
 
-	Provider   string       // names the budget shared with ingest; default "workersai"
-	Extractive bool         // answer with quoted sentences, without a chat model
-	Logger     *slog.Logger // default slog.Default()
+	Provider   string // names the budget shared with ingest; default "workersai"
+	Extractive bool   // answer with quoted sentences, without a chat model
+	// CheckTimeout of the vectors that a sentence is checked with; without them words alone decide. Default 2 s; negative
+	// compares no vectors.
+	CheckTimeout time.Duration
+	Judge        bool         // a capable chat model judges what the checker does not find supported
+	Logger       *slog.Logger // default slog.Default()
 }
 
 // NoPrefix as QueryPrefix embeds questions as they are.
@@ -72,7 +76,8 @@ type Service struct {
 
 	translateBudget budget
 
-	vectors *vectorCache
+	vectors   *vectorCache // of questions
+	sentences *vectorCache // of passages and answers
 }
 
 // library is what retrieval needs of the store.
@@ -104,7 +109,7 @@ func New(cfg Config) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Service{cfg: cfg, store: cfg.Store, shelf: cfg.Store, sample: cfg.Store, models: cfg.Models, thinker: cfg.Models, speller: cfg.Store, vectors: newVectorCache(),
+	return &Service{cfg: cfg, store: cfg.Store, shelf: cfg.Store, sample: cfg.Store, models: cfg.Models, thinker: cfg.Models, speller: cfg.Store, vectors: newVectorCache(), sentences: newVectorCache(),
 		embedBudget:     cfg.Store.Budget(store.BudgetConfig{Provider: cfg.Provider, Kind: "embed", PerMinute: cfg.EmbedPerMinute}),
 		chatBudget:      cfg.Store.Budget(store.BudgetConfig{Provider: cfg.Provider, Kind: "chat", PerMinute: cfg.ChatPerMinute}),
 		translateBudget: cfg.Store.Budget(store.BudgetConfig{Provider: cfg.Provider, Kind: "translation", PerMinute: cfg.TranslatePerMinute}),
@@ -119,6 +124,7 @@ func (cfg Config) withDefaults() (Config, error) {
 	cfg.ContextWindow = cmp.Or(cfg.ContextWindow, 7968)
 	cfg.Threshold = cmp.Or(cfg.Threshold, defaultThreshold)
 	cfg.Provider = cmp.Or(cfg.Provider, "workersai")
+	cfg.CheckTimeout = cmp.Or(cfg.CheckTimeout, defaultCheckTimeout)
 	if cfg.MaxTokens == 0 {
 		cfg.MaxTokens = 512
 		if cfg.ChatStrength == Small {
@@ -202,13 +208,15 @@ type Question struct {
 	Mode       store.Mode
 	Ranking    Ranking
 	Extractive bool // answer with quoted sentences, without a chat model
+	Judge      bool // a capable chat model judges what the checker does not find supported
 	Agentic    bool // the model may search again and read on, a few times, before it answers; each call is a Step
 	Understand Understanding
 	Steps      []Step  // taken before, such as hearing the question; yielded first
 	Threshold  float64 // of the evidence score; 0: the service's; negative refuses nothing
 }
 
-// Event is one of the types below, in this order: Sources, then Delta and Citation mixed, then Done; Steps may stand
+// Event is one of the types below, in this order: Sources, then Delta and Citation mixed, then Done (a Citation follows its
+// sentence, at once or some Deltas later; Citations are in the order of their sentences); Steps may stand
 // anywhere before Done. A failure is the sequence's error, last. A refusal is Sources, Delta (the refusal text), Done with Grounded false and a Reason.
 type Event interface{ event() }
 
@@ -247,6 +255,7 @@ type Citation struct {
 	Passage  *store.Passage // that source; nil if none
 	Span     Span           // in the document's extracted text
 	Quote    string         // exactly the document's text[Span]
+	Judged   bool           // the verdict is a chat model's (Question.Judge)
 }
 
 // Usage in tokens.

@@ -42,7 +42,7 @@ func setup(t *testing.T, w *world) *world {
 		t.Fatal(err)
 	}
 	w.entered, w.aborted = make(chan struct{}), make(chan struct{})
-	w.Service = &Service{cfg: cfg, store: w, models: w, embedBudget: noBudget{}, chatBudget: noBudget{}, vectors: newVectorCache()}
+	w.Service = &Service{cfg: cfg, store: w, models: w, embedBudget: noBudget{}, chatBudget: noBudget{}, vectors: newVectorCache(), sentences: newVectorCache()}
 	return w
 }
 

@@ -23,6 +23,7 @@ type question struct {
 	Strict     bool            `json:"strict,omitempty"`
 	Agentic    bool            `json:"agentic,omitempty"`
 	Extractive bool            `json:"extractive,omitempty"`
+	Judge      bool            `json:"judge,omitempty"`
 
 	audio []byte // the question as a recording
 }
@@ -68,6 +69,7 @@ model is called; the exit code is 0 all the same. With --json the server's event
 	f.StringVar(&audio, "audio", "", "a recording of the question: WAV, MP3, FLAC, OGG, M4A or WebM")
 	f.IntVar(&q.Limit, "limit", 0, "passages given to the model (default: the server's)")
 	f.BoolVar(&q.Strict, "strict", false, "drop sentences that the documents do not support")
+	f.BoolVar(&q.Judge, "judge", false, "let the chat model judge sentences that the checker does not find supported")
 	f.BoolVar(&q.Agentic, "agentic", false, "let the model search again and read on before it answers; its calls are shown")
 	return cmd
 }

@@ -11,6 +11,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/footnote-rag/footnote/embedded"
 	"github.com/footnote-rag/footnote/modelhost"
@@ -44,6 +45,8 @@ type settings struct {
 	LogLevel       string         // FOOTNOTE_LOG_LEVEL
 	EmbedPerMin    int            // FOOTNOTE_EMBED_PER_MINUTE
 	ChatPerMin     int            // FOOTNOTE_CHAT_PER_MINUTE
+	CheckTimeout   time.Duration  // FOOTNOTE_CHECK_TIMEOUT; negative: words alone
+	Judge          bool           // FOOTNOTE_JUDGE
 	ContextWindow  int            // FOOTNOTE_CONTEXT_WINDOW, tokens
 	EmbedQueued    bool           // FOOTNOTE_EMBED_QUEUED: bulk embedding by asynchronous batches
 	MemoryBudget   string         // FOOTNOTE_MEMORY_BUDGET: what the engines of this machine may take together; "" no limit
@@ -109,10 +112,21 @@ func readSettings(env func(string) string) (settings, error) {
 			*n.to = i
 		}
 	}
-	if v := env("FOOTNOTE_EMBED_QUEUED"); v != "" {
+	for name, to := range map[string]*bool{"FOOTNOTE_EMBED_QUEUED": &s.EmbedQueued, "FOOTNOTE_JUDGE": &s.Judge} {
+		if v := env(name); v != "" {
+			var err error
+			if *to, err = strconv.ParseBool(v); err != nil {
+				errs = append(errs, usagef("%s is %q: give true or false", name, v))
+			}
+		}
+	}
+	if v := env("FOOTNOTE_CHECK_TIMEOUT"); v != "" {
 		var err error
-		if s.EmbedQueued, err = strconv.ParseBool(v); err != nil {
-			errs = append(errs, usagef("FOOTNOTE_EMBED_QUEUED is %q: give true or false", v))
+		switch s.CheckTimeout, err = time.ParseDuration(v); {
+		case err != nil || s.CheckTimeout < 0:
+			errs = append(errs, usagef("FOOTNOTE_CHECK_TIMEOUT is %q: give a duration such as 2s or 500ms, or 0 to check by words alone", v))
+		case s.CheckTimeout == 0:
+			s.CheckTimeout = -1
 		}
 	}
 	return s, errors.Join(errs...)
