@@ -349,7 +349,7 @@ func wholeAnswer(stream []byte, empty, openAI bool) []byte {
 			text.WriteString(piece.Choices[0].Delta.Content)
 		}
 		if len(frame.ToolCalls) > 0 {
-			out["tool_calls"] = frame.ToolCalls
+			out["tool_calls"] = runCalls(frame.ToolCalls)
 		}
 		if frame.Usage != nil {
 			out["usage"] = frame.Usage

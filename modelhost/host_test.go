@@ -423,6 +423,44 @@ func TestToolGrammar(t *testing.T) {
 	}
 }
 
+// Code written for the API reference parses function.arguments; code written for Cloudflare's own models reads name and
+// an object beside it.
+func TestToolCallsInBothForms(t *testing.T) {
+	t.Parallel()
+	u := newUpstream(t)
+	u.chat = func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		if strings.Contains(string(body), `"stream":true`) {
+			sseServer(`{"choices":[{"delta":{"content":"{\"name\":\"getWeather\",\"arguments\":{\"location\":\"Oslo\"}}"}}]}`, `[DONE]`)(w, r)
+			return
+		}
+		fmt.Fprint(w, `{"choices":[{"message":{"content":"{\"name\":\"getWeather\",\"arguments\":{\"location\":\"Oslo\"}}"}}]}`)
+	}
+	srv := newHost(t, u.URL, nil)
+	const head = `{"messages":[{"role":"user","content":"hi"}],"tools":[{"name":"getWeather","description":"d","parameters":{"type":"object"}}]`
+	_, env := post(t, srv.URL+root+"run/"+chatModel, head+`}`)
+	_, stream := post(t, srv.URL+root+"run/"+chatModel, head+`,"stream":true}`)
+	frame, _, _ := strings.Cut(strings.TrimPrefix(string(stream.Result), "data: "), "\n\n")
+	for name, answer := range map[string]string{"whole": string(env.Result), "streamed": frame} {
+		var out struct {
+			ToolCalls []struct {
+				ID, Type, Name string
+				Index          *int
+				Arguments      map[string]string
+				Function       struct{ Name, Arguments string }
+			} `json:"tool_calls"`
+		}
+		if err := json.Unmarshal([]byte(answer), &out); err != nil || len(out.ToolCalls) != 1 {
+			t.Fatalf("%s: %s, %v, want one call", name, answer, err)
+		}
+		call := out.ToolCalls[0]
+		if call.ID == "" || call.Type != "function" || call.Function.Name != "getWeather" || call.Function.Arguments != `{"location":"Oslo"}` ||
+			call.Name != "getWeather" || call.Arguments["location"] != "Oslo" || (call.Index != nil) != (name == "streamed") {
+			t.Errorf("%s: call %s, want the reference's form and Cloudflare's", name, answer)
+		}
+	}
+}
+
 // A small model asked to choose rambles instead of calling: the turn decides for it.
 func TestToolGrammarByTurn(t *testing.T) {
 	t.Parallel()

@@ -32,7 +32,11 @@ func (nativeFrames) text(buf []byte, piece string) []byte {
 
 func (nativeFrames) end(buf []byte, g *completion) []byte {
 	if len(g.calls) > 0 {
-		buf = appendEvent(buf, map[string]any{"response": "", "tool_calls": g.calls})
+		calls := runCalls(g.calls)
+		for i := range calls {
+			calls[i].Index = &i
+		}
+		buf = appendEvent(buf, map[string]any{"response": "", "tool_calls": calls})
 	}
 	buf = appendEvent(buf, map[string]any{"response": "", "usage": g.usage})
 	return append(buf, "data: [DONE]\n\n"...)

@@ -305,9 +305,16 @@ func (b *backend) complete(ctx context.Context, q textRequest) (*completion, err
 	return got, nil
 }
 
-// native is the result of the run endpoint. In JSON mode response is the object itself.
-func (g *completion) native(format *workersai.ResponseFormat) (*workersai.TextOutput, error) {
-	out := &workersai.TextOutput{ToolCalls: g.calls, Usage: &g.usage, Response: appendJSON(nil, g.text)}
+// runResult is what the run endpoint answers. In JSON mode response is the object itself.
+type runResult struct {
+	Response  json.RawMessage  `json:"response"`
+	ToolCalls []runCall        `json:"tool_calls,omitempty"`
+	Usage     *workersai.Usage `json:"usage"`
+}
+
+// native is the result of the run endpoint.
+func (g *completion) native(format *workersai.ResponseFormat) (*runResult, error) {
+	out := &runResult{ToolCalls: runCalls(g.calls), Usage: &g.usage, Response: appendJSON(nil, g.text)}
 	if format == nil {
 		return out, nil
 	}

@@ -117,14 +117,24 @@ func withToolPrompt(messages []workersai.Message, tools []workersai.ToolSpec) []
 	return append(out, messages...)
 }
 
-// plainTurns turns calls and results into words that any template takes.
+// maxRepeatedBytes is the length of a question that is repeated after a result: a longer one costs more of the window than
+// it brings.
+const maxRepeatedBytes = 500
+
+// plainTurns turns calls and results into words that any template takes. After a last result the question stands once
+// more: without it a small model repeats its call.
 func plainTurns(messages []workersai.Message) []workersai.Message {
 	out := make([]workersai.Message, len(messages))
-	name := ""
+	name, question := "", ""
 	for i, m := range messages {
 		switch {
+		case m.Role == "user":
+			question = m.Content
 		case m.Role == "tool":
 			m = workersai.Message{Role: "user", Content: "Result of " + cmp.Or(m.Name, name) + ": " + m.Content}
+			if i == len(messages)-1 {
+				m.Content += "\n\nWith this result, answer in a sentence: " + repeated(question)
+			}
 		case len(m.ToolCalls) > 0:
 			var calls []string
 			for _, call := range m.ToolCalls {
@@ -138,6 +148,13 @@ func plainTurns(messages []workersai.Message) []workersai.Message {
 	return out
 }
 
+func repeated(question string) string {
+	if question == "" || len(question) > maxRepeatedBytes {
+		return "what I asked for."
+	}
+	return question
+}
+
 // readGrammarAnswer reads what callSchema allows. A call cut by max_tokens is not JSON and stays as it came.
 func readGrammarAnswer(text string) (string, []workersai.ToolCall) {
 	var w struct {
@@ -148,4 +165,32 @@ func readGrammarAnswer(text string) (string, []workersai.ToolCall) {
 		return text, nil
 	}
 	return "", []workersai.ToolCall{{ID: newCallID(), Name: w.Name, Arguments: string(w.Arguments)}}
+}
+
+// runCall is a call as the run endpoint answers it: the API reference's form and, in the same object, Cloudflare's own
+// {name, arguments}, so that code written for either reads it.
+type runCall struct {
+	Index     *int            `json:"index,omitempty"` // in a stream, where clients join calls by it
+	ID        string          `json:"id"`
+	Type      string          `json:"type"`
+	Function  namedArguments  `json:"function"`
+	Name      string          `json:"name"`
+	Arguments json.RawMessage `json:"arguments,omitempty"` // an object
+}
+
+type namedArguments struct {
+	Name      string `json:"name"`
+	Arguments string `json:"arguments"` // JSON
+}
+
+func runCalls(calls []workersai.ToolCall) []runCall {
+	var out []runCall
+	for _, c := range calls {
+		call := runCall{ID: c.ID, Type: "function", Function: namedArguments{c.Name, cmp.Or(c.Arguments, "{}")}, Name: c.Name}
+		if json.Valid([]byte(call.Function.Arguments)) {
+			call.Arguments = json.RawMessage(call.Function.Arguments)
+		}
+		out = append(out, call)
+	}
+	return out
 }

@@ -37,16 +37,19 @@ def embeddings():
     return f"60 vectors of {len(rows[0])}"
 
 
-def tools():
+def tools(**more):
     question = HumanMessage("What is the weather in Oslo?")
-    # On /ai/run this package reads only calls of the form {name, arguments}; the reference has {function: {…}}.
-    model = chat(max_tokens=200, endpoint_format="openai_compatible").bind_tools([get_weather])
+    model = chat(max_tokens=100, **more).bind_tools([get_weather])
     first = model.invoke([question])
     call = first.tool_calls[0]
     want(call["name"] == "get_weather" and call["args"]["location"], first)
     last = model.invoke([question, first, ToolMessage(get_weather.invoke(call["args"]), tool_call_id=call["id"])])
     want(last.content and not last.tool_calls, last)
     return f"{call['args']} -> {last.content}"
+
+
+def tools_openai():
+    return tools(endpoint_format="openai_compatible")
 
 
 def structured():
@@ -56,4 +59,5 @@ def structured():
     return r
 
 
-checks("langchain-cloudflare", text=text, streaming=streaming, embeddings=embeddings, tools=tools, **{"JSON mode": structured})
+checks("langchain-cloudflare", text=text, streaming=streaming, embeddings=embeddings, tools=tools,
+       **{"tools, chat completions": tools_openai, "JSON mode": structured})
