@@ -461,6 +461,18 @@ func TestToolCallsInBothForms(t *testing.T) {
 	}
 }
 
+// raw sends the prompt as it is: there is no turn to describe tools in.
+func TestRawLeavesToolsOut(t *testing.T) {
+	t.Parallel()
+	u := newUpstream(t)
+	u.chat = func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, `{"choices":[{"text":"Oslo"}]}`) }
+	resp, env := post(t, newHost(t, u.URL, nil).URL+root+"run/"+chatModel,
+		`{"raw":true,"prompt":"The capital is","tools":[{"name":"getWeather","description":"d","parameters":{"type":"object"}}]}`)
+	if resp.StatusCode != 200 || !strings.Contains(string(env.Result), `"response":"Oslo"`) {
+		t.Errorf("%s: %s, want the completion", resp.Status, env.Result)
+	}
+}
+
 // A small model asked to choose rambles instead of calling: the turn decides for it.
 func TestToolGrammarByTurn(t *testing.T) {
 	t.Parallel()
@@ -473,6 +485,7 @@ func TestToolGrammarByTurn(t *testing.T) {
 		{"a question", `{"role":"user","content":"hi"}`, "auto", true},
 		{"a result", `{"role":"user","content":"hi"},` + call + `,` + result, "auto", false},
 		{"a result, and a call is required", `{"role":"user","content":"hi"},` + call + `,` + result, "required", true},
+		{"a result without a name, as langchain-cloudflare sends it", `{"role":"user","content":"hi"},` + call + `,{"role":"tool","name":null,"tool_call_id":null,"content":"12 degrees"}`, "auto", false},
 		{"the next question", `{"role":"user","content":"hi"},` + call + `,` + result + `,{"role":"user","content":"and now?"}`, "auto", true},
 		{"none", `{"role":"user","content":"hi"}`, "none", false},
 	} {
@@ -490,8 +503,12 @@ func TestToolGrammarByTurn(t *testing.T) {
 			if got := strings.Contains(asked, `"maxLength":120`); got != c.grammar {
 				t.Errorf("a grammar in the engine's request: %v, want %v: %s", got, c.grammar, asked)
 			}
-			if strings.Contains(c.turns, result) && !strings.Contains(asked, "Result of getWeather: 12 degrees") {
+			if strings.Contains(c.turns, "12 degrees") && !strings.Contains(asked, "Result of getWeather: 12 degrees") {
 				t.Errorf("the engine was not told the result: %s", asked)
+			}
+			answers := strings.HasSuffix(c.turns, `12 degrees"}`) && !c.grammar
+			if got := strings.Contains(asked, "in a sentence: hi"); got != answers {
+				t.Errorf("the question stands once more after the result: %v, want %v: %s", got, answers, asked)
 			}
 		})
 	}

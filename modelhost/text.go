@@ -114,8 +114,11 @@ func (b *backend) textRequest(ctx context.Context, in workersai.TextInput) (text
 	if f := in.ResponseFormat; f != nil {
 		q.fields["response_format"] = engineFormat(f)
 	}
-	if len(in.Tools) > 0 {
+	if len(in.Tools) > 0 && !in.Raw {
 		b.offerTools(&q, in)
+	}
+	if b.Tools == "grammar" && !in.Raw && !q.calls && in.ResponseFormat == nil && answersResult(in.Messages) {
+		askAgain(q.fields["messages"].([]workersai.Message), in.Messages)
 	}
 	return q, b.checkWindow(ctx, q, in.MaxTokens)
 }

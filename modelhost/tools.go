@@ -121,20 +121,14 @@ func withToolPrompt(messages []workersai.Message, tools []workersai.ToolSpec) []
 // it brings.
 const maxRepeatedBytes = 500
 
-// plainTurns turns calls and results into words that any template takes. After a last result the question stands once
-// more: without it a small model repeats its call.
+// plainTurns turns calls and results into words that any template takes.
 func plainTurns(messages []workersai.Message) []workersai.Message {
 	out := make([]workersai.Message, len(messages))
-	name, question := "", ""
+	name := ""
 	for i, m := range messages {
 		switch {
-		case m.Role == "user":
-			question = m.Content
 		case m.Role == "tool":
 			m = workersai.Message{Role: "user", Content: "Result of " + cmp.Or(m.Name, name) + ": " + m.Content}
-			if i == len(messages)-1 {
-				m.Content += "\n\nWith this result, answer in a sentence: " + repeated(question)
-			}
 		case len(m.ToolCalls) > 0:
 			var calls []string
 			for _, call := range m.ToolCalls {
@@ -148,11 +142,19 @@ func plainTurns(messages []workersai.Message) []workersai.Message {
 	return out
 }
 
-func repeated(question string) string {
-	if question == "" || len(question) > maxRepeatedBytes {
-		return "what I asked for."
+// askAgain repeats the question after the result that the last of the plain turns is: without it a small model repeats its
+// call instead of answering.
+func askAgain(plain, original []workersai.Message) {
+	question := "what I asked for."
+	for _, m := range slices.Backward(original) {
+		if m.Role == "user" {
+			if m.Content != "" && len(m.Content) <= maxRepeatedBytes {
+				question = m.Content
+			}
+			break
+		}
 	}
-	return question
+	plain[len(plain)-1].Content += "\n\nWith this result, answer in a sentence: " + question
 }
 
 // readGrammarAnswer reads what callSchema allows. A call cut by max_tokens is not JSON and stays as it came.
