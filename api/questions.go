@@ -40,6 +40,7 @@ type scoringDetails struct {
 	Vector     *store.LegScore `json:"vector,omitempty"`
 	Lexical    *store.LegScore `json:"lexical,omitempty"`
 	Fusion     string          `json:"fusion,omitempty"`
+	Phrases    *int            `json:"phrases,omitempty"`
 	Boost      *float64        `json:"boost,omitempty"`
 	Rerank     *store.LegScore `json:"rerank,omitempty"`
 	Similarity *float64        `json:"similarity,omitempty"`
@@ -80,7 +81,7 @@ func viewPassages(passages []store.Passage) []passageView {
 		views[i] = passageView{
 			Number: i + 1, Document: documentRef{p.DocumentID, p.URI, p.Title, objectOrEmpty(p.Metadata)}, Ordinal: p.Ordinal,
 			Heading: notNil(p.Heading), Start: p.Start, End: p.End, Text: p.Text, Translation: p.Translation, Time: viewTime(&p, p.Start, p.End), Score: p.Score,
-			ScoringDetails: scoringDetails{p.Vector, p.Lexical, p.Fusion, p.Boost, p.Rerank, p.Similarity},
+			ScoringDetails: scoringDetails{p.Vector, p.Lexical, p.Fusion, p.Phrases, p.Boost, p.Rerank, p.Similarity},
 		}
 	}
 	return views

@@ -125,6 +125,7 @@ type candidate struct {
 	lexical           float64
 	nearRank, lexRank int
 	score             float64
+	phrases           *int
 }
 
 // fused is a search by words, or by words and vectors.
@@ -134,6 +135,11 @@ func (r *search) fused(ctx context.Context) ([]Passage, error) {
 		return nil, err
 	}
 	all := r.candidates()
+	if len(r.phrases) > 0 {
+		if err := r.raisePhrases(ctx, all); err != nil {
+			return nil, err
+		}
+	}
 	all = all[:min(r.Limit, len(all))]
 	if len(all) == 0 {
 		return nil, nil
@@ -155,7 +161,7 @@ func (r *search) fused(ctx context.Context) ([]Passage, error) {
 }
 
 func (r *search) passage(p Passage, c candidate) Passage {
-	p.Score, p.Fusion = c.score, r.Fusion.name(r.Mode)
+	p.Score, p.Fusion, p.Phrases = c.score, r.Fusion.name(r.Mode), c.phrases
 	if c.known {
 		p.Vector = &LegScore{c.cosine, c.nearRank}
 	}
@@ -173,13 +179,21 @@ func (r *search) candidates() []candidate {
 		at[n.chunk] = i
 		all = append(all, candidate{chunk: n.chunk, cosine: n.score, known: true, nearRank: i + 1, lexical: float64(r.lexical.scoreOf(n.chunk))})
 	}
-	for i, w := range r.words {
-		if place, ok := at[w.chunk]; ok {
-			all[place].lexRank = i + 1
-			continue
+	add := func(w scored, rank int) {
+		place, ok := at[w.chunk]
+		if !ok {
+			place = len(all)
+			at[w.chunk] = place
+			cosine, known := r.cosines[w.chunk]
+			all = append(all, candidate{chunk: w.chunk, cosine: cosine, known: known, lexical: w.score})
 		}
-		cosine, known := r.cosines[w.chunk]
-		all = append(all, candidate{chunk: w.chunk, cosine: cosine, known: known, lexical: w.score, lexRank: i + 1})
+		all[place].lexRank = max(all[place].lexRank, rank)
+	}
+	for i, w := range r.words {
+		add(w, i+1)
+	}
+	for _, w := range r.holders {
+		add(w, 0)
 	}
 	vector, lexical := scaleOf(r.Fusion.Method, r.near), scaleOf(r.Fusion.Method, r.words)
 	weights := r.Fusion

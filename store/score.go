@@ -11,10 +11,13 @@ import (
 // weightedTerm is a term's part in BM25 in Lucene's form (Robertson and Zaragoza 2009, without the constant factor k1+1):
 // count · ln(1 + (N-n+½)/(n+½)) · tf / (tf + k1·(1-b+b·length/mean)).
 type weightedTerm struct {
+	term   string
 	parts  [2]termWalk // in segments, and fresh
 	weight float32
 	most   float32 // no chunk's score is higher
 }
+
+func (t *weightedTerm) size() int { return t.parts[0].size() + t.parts[1].size() }
 
 // termWalk goes through postings page by page.
 type termWalk struct {
@@ -40,8 +43,8 @@ func (w *termWalk) to(page int64) (most float32) {
 func (l *lexicalLeg) weigh() {
 	l.weighted = make([]weightedTerm, 0, len(l.terms))
 	for i := range l.terms {
-		t := weightedTerm{parts: [2]termWalk{{termPostings: l.known[i].termPostings}, {termPostings: newTermPostings(l.fresh[i]).at(l.perWord())}}}
-		n := float64(t.parts[0].size() + t.parts[1].size())
+		t := weightedTerm{term: l.terms[i], parts: [2]termWalk{{termPostings: l.known[i].termPostings}, {termPostings: newTermPostings(l.fresh[i]).at(l.perWord())}}}
+		n := float64(t.size())
 		if n == 0 {
 			continue
 		}

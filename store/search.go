@@ -54,6 +54,7 @@ type Passage struct {
 	Vector      *LegScore // cosine similarity; nil if the leg did not run
 	Lexical     *LegScore // BM25; nil if the leg did not run or no word matched
 	Fusion      string    // how Score was made
+	Phrases     *int      // of the question's, in quotation marks, that it has word for word; nil if no passage has any
 	Boost       *float64  // what retrieval multiplied Score by, for recency and fields
 	Rerank      *LegScore // a reranker's score, from which Score was made
 	Similarity  *float64  // greatest cosine to a passage before it, where variety counts
@@ -80,7 +81,9 @@ type search struct {
 	lexical *lexicalLeg       // nil if the leg does not run
 	near    []scored          // of the vector leg
 	words   []scored          // of the lexical leg
-	cosines map[int64]float64 // of words
+	phrases []phrase          // in the question
+	holders []scored          // the best with all the words of a phrase
+	cosines map[int64]float64 // of words and holders
 	exact   bool              // the vector leg scans every row
 	changed bool              // a document was replaced between the statements
 }
@@ -135,6 +138,7 @@ func (s *Store) newSearch(q SearchQuery) (*search, error) {
 	}
 	if q.Mode != Vector {
 		run.lexical = s.newLexicalLeg(q)
+		run.phrases = phrasesOf(clipText(q.Text), q.Collection.Languages)
 	}
 	return run, nil
 }
@@ -238,12 +242,17 @@ func (r *search) runLexical(ctx context.Context) error {
 		return err
 	}
 	r.words = r.lexical.score(r.Fusion.Candidates)
+	if len(r.phrases) > 0 {
+		r.holders = r.lexical.holders(r.phrases)
+	}
 	if r.Mode == Lexical || len(r.words) == 0 {
 		return nil
 	}
-	ids := make([]int64, len(r.words))
-	for i, w := range r.words {
-		ids[i] = w.chunk
+	ids := make([]int64, 0, len(r.words)+len(r.holders))
+	for _, leg := range [][]scored{r.words, r.holders} {
+		for _, w := range leg {
+			ids = append(ids, w.chunk)
+		}
 	}
 	known, err := many(ctx, r.store.read, scanScored,
 		"SELECT chunk_id, -(embedding <#> $2) FROM "+r.Collection.Space.table()+" WHERE chunk_id = ANY($1)", ids, r.vector)
