@@ -76,7 +76,7 @@ func describeJSON(err error, body []byte, v any) error {
 	case errors.As(err, &syntax):
 		return &problem{status: 400, Code: "invalid_json", Message: fmt.Sprintf("malformed JSON at %s: %v", position(body, syntax.Offset), syntax)}
 	case errors.As(err, &kind):
-		return invalid("field %q cannot be %s: it takes %s", kind.Field, kind.Value, friendlyKind(kind.Type.Kind().String()))
+		return invalid("field %q cannot be %s: it takes %s", strings.TrimPrefix(kind.Field, "rankingInput."), kind.Value, friendlyKind(kind.Type.Kind().String()))
 	}
 	if name, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
 		return &problem{status: 400, Code: "unknown_field", Message: fmt.Sprintf("unknown field %s: this route takes %s", name, strings.Join(fieldsOf(v), ", "))}
@@ -95,6 +95,8 @@ func friendlyKind(kind string) string {
 	switch {
 	case strings.HasPrefix(kind, "int"), strings.HasPrefix(kind, "uint"):
 		return "a whole number"
+	case strings.HasPrefix(kind, "float"):
+		return "a number"
 	case kind == "struct", kind == "map":
 		return "an object"
 	case kind == "slice":

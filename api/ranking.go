@@ -1,6 +1,8 @@
 package api
 
 import (
+	"fmt"
+
 	"github.com/footnote-rag/footnote/retrieval"
 	"github.com/footnote-rag/footnote/store"
 )
@@ -29,7 +31,7 @@ type boostInput struct {
 }
 
 type rerankInput struct {
-	Model      string `json:"model"`
+	Model      string `json:"model"` // "chat": the chat model
 	Candidates int    `json:"candidates"`
 }
 
@@ -39,6 +41,9 @@ const defaultReranker = "@cf/baai/bge-reranker-base"
 func (in rankingInput) ranking() (r retrieval.Ranking, err error) {
 	r = retrieval.Ranking{MMR: in.MMR, Expand: in.Expand, Fusion: store.Fusion{Method: in.Fusion, Candidates: in.Candidates}}
 	if in.Weights != nil {
+		if in.Weights.Vector == 0 && in.Weights.Lexical == 0 {
+			return r, fmt.Errorf("%w: weights are 0 and 0: give one of them more than 0, or leave weights out", store.ErrInvalidFusion)
+		}
 		r.Fusion.VectorWeight, r.Fusion.LexicalWeight = in.Weights.Vector, in.Weights.Lexical
 	}
 	if in.Rerank != nil {

@@ -50,7 +50,7 @@ type Recency struct {
 // Rerank has a cross-encoder read question and passage together, which is more exact and slower than comparing vectors. If it
 // fails, the order is as without it.
 type Rerank struct {
-	Model      string // e.g. @cf/baai/bge-reranker-base; "": none
+	Model      string // e.g. @cf/baai/bge-reranker-base; RerankByChat; "": none
 	Candidates int    // read by it; default 30, at most 100
 }
 
@@ -250,17 +250,13 @@ func (s *Service) rerank(ctx context.Context, r SearchRequest, passages []store.
 		n = defaultReranked
 	}
 	n = min(n, len(passages))
+	if r.Ranking.Rerank.Model == RerankByChat {
+		n = min(n, s.listable())
+	}
 	if n == 0 {
 		return passages, false, nil
 	}
-	texts := make([]string, n)
-	for i, p := range passages[:n] {
-		texts[i] = p.Text
-		if title := strings.TrimSpace(p.Title); title != "" && !strings.Contains(p.Text, title) {
-			texts[i] = title + "\n" + p.Text
-		}
-	}
-	scores, err := rerankService(s.cfg.Models).Rerank(ctx, r.Ranking.Rerank.Model, r.Query, texts, 0)
+	scores, err := s.rerankScores(ctx, r, passages[:n])
 	if ctx.Err() != nil {
 		return nil, false, ctx.Err()
 	}
@@ -284,7 +280,10 @@ func (s *Service) rerank(ctx context.Context, r SearchRequest, passages []store.
 	for i, score := range scores {
 		p := passages[score.ID]
 		p.Rerank = &store.LegScore{Score: score.Score, Rank: i + 1}
-		p.Score = sigmoid(score.Score)
+		p.Score = score.Score
+		if r.Ranking.Rerank.Model != RerankByChat {
+			p.Score = sigmoid(score.Score)
+		}
 		if p.Boost != nil {
 			p.Score *= *p.Boost
 		}
@@ -297,6 +296,21 @@ func (s *Service) rerank(ctx context.Context, r SearchRequest, passages []store.
 		ranked = append(ranked, p)
 	}
 	return ranked, true, nil
+}
+
+// rerankScores asks the reranker, or the chat model.
+func (s *Service) rerankScores(ctx context.Context, r SearchRequest, passages []store.Passage) ([]workersai.RerankScore, error) {
+	if r.Ranking.Rerank.Model == RerankByChat {
+		return s.listwise(ctx, r.Query, passages)
+	}
+	texts := make([]string, len(passages))
+	for i, p := range passages {
+		texts[i] = p.Text
+		if title := strings.TrimSpace(p.Title); title != "" && !strings.Contains(p.Text, title) {
+			texts[i] = title + "\n" + p.Text
+		}
+	}
+	return rerankService(s.cfg.Models).Rerank(ctx, r.Ranking.Rerank.Model, r.Query, texts, 0)
 }
 
 // checkRerank wants each passage once.

@@ -116,6 +116,38 @@ func TestRerankerOrders(t *testing.T) {
 	}
 }
 
+func TestChatModelOrders(t *testing.T) {
+	t.Parallel()
+	reply := `{"order": [0, 99, 3, 3, 1]}`
+	var prompts []workersai.TextInput
+	s := shelf(t, workersaitest.ChatOutput(func(in workersai.TextInput) workersai.TextOutput {
+		prompts = append(prompts, in)
+		return workersaitest.Text(reply)
+	}))
+	rerank := retrieval.Ranking{Rerank: retrieval.Rerank{Model: retrieval.RerankByChat, Candidates: 4}}
+	const query = "ferry tickets twelve euros"
+	plain := uris(find(t, s, query, 6, retrieval.Ranking{}))
+	got := find(t, s, query, 6, rerank)
+	if want := []string{plain[2], plain[0], plain[1], plain[3], plain[4], plain[5]}; !got.Reranked || !slices.Equal(uris(got), want) {
+		t.Errorf("reranked %v: %v, want %v", got.Reranked, uris(got), want)
+	}
+	for i, p := range got.Passages {
+		if p.Score < 0 || p.Score > 1 || i > 0 && p.Score > got.Passages[i-1].Score || (p.Rerank != nil) != (i < 4) {
+			t.Errorf("passage %d: score %v, rerank %v", i, p.Score, p.Rerank)
+		}
+	}
+	if len(prompts) != 1 || prompts[0].ResponseFormat == nil || !strings.Contains(string(prompts[0].Messages[1].Content), "4: ") ||
+		strings.Contains(string(prompts[0].Messages[1].Content), "5: ") || !strings.Contains(string(prompts[0].Messages[1].Content), query) {
+		t.Errorf("asked %+v", prompts)
+	}
+	for _, bad := range []string{"I would rather not.", `{"order": []}`, `{"order": [7, -1]}`, `{"order": "1"}`} {
+		reply = bad
+		if got := find(t, s, query, 6, rerank); got.Reranked || !slices.Equal(uris(got), plain) {
+			t.Errorf("after the reply %s: reranked %v: %v, want %v", bad, got.Reranked, uris(got), plain)
+		}
+	}
+}
+
 func TestVarietyTakesTheOtherDocument(t *testing.T) {
 	t.Parallel()
 	s := shelf(t)
