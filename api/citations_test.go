@@ -156,6 +156,7 @@ func TestEveryQuoteIsInItsDocument(t *testing.T) {
 		}
 	}
 	t.Logf("| citations | with a quote | verdicts | quotes found at their offsets |")
+	t.Log("|---|---|---|---|")
 	t.Logf("| %d | %d | %v | %v |", citations, quoted, verdicts, map[bool]string{true: "all", false: "not all"}[!t.Failed()])
 	if citations < wanted || quoted < wanted/2 {
 		t.Errorf("%d citations, %d with a quote: too few", citations, quoted)

@@ -115,6 +115,7 @@ func TestRefusals(t *testing.T) {
 		collections = append(collections, n, "all with "+n)
 	}
 	t.Log("| collection | questions own / others | AUC | cosine alone | own answered | others answered |")
+	t.Log("|---|---|---|---|---|---|")
 	for _, c := range collections {
 		own, other := pick2(all, c, byScore, "own"), pick2(all, c, byScore, "foreign", "general")
 		area := rankArea(own, other)
@@ -124,12 +125,15 @@ func TestRefusals(t *testing.T) {
 			t.Errorf("%q: AUC %.3f, want at least 0.97", c, area)
 		}
 	}
+	adversarial(t, all)
+	t.Log("")
+	t.Log("| threshold | refused rightly (recall) | of the refused, rightly (as many of both) | own answered |")
+	t.Log("|---|---|---|---|")
 	for _, threshold := range []float64{0.3, 0.4, 0.5, 0.6, 0.7} {
 		own, other := answered(pick2(all, "", byScore, "own"), threshold), answered(pick2(all, "", byScore, "foreign", "general"), threshold)
-		t.Logf("| threshold %.1f | refused rightly (recall) %.3f | of the refused (precision, equal parts) %.3f | own answered %.3f |",
+		t.Logf("| %.1f | %.3f | %.3f | %.3f |",
 			threshold, 1-other, (1-other)/(2-other-own), own)
 	}
-	adversarial(t, all)
 }
 
 // adversarial compares the score with the cosine alone on questions that the paragraph at hand does not answer.

@@ -1,0 +1,36 @@
+package retrieval
+
+import (
+	"path/filepath"
+	"slices"
+	"testing"
+)
+
+// TestUnanswerable asks SQuAD 2.0's questions of the paragraph that answers them, or is made to look as if, and of others:
+// the evidence score against the cosine alone. Those that the weights were fitted on are left out.
+func TestUnanswerable(t *testing.T) {
+	questions, size := 40, 50
+	if EvalFull() {
+		questions, size = 350, 440
+	}
+	dir := filepath.Join(EvalData(t), "squad2")
+	s := readSample(t, "squad2", questions, size)
+	s.unanswered = unanswerable(t, filepath.Join(dir, "unanswerable.jsonl"), s.docs, questions+90)
+	fitted := readSample(t, "squad2", 30, 60)
+	s.own, s.unanswered = without(s.own, fitted.own), without(s.unanswered, fitted.unanswered)
+	vectors := EvalVectors(t, append(append([]string{}, s.own...), s.unanswered...))
+	m, sc := newMemory(t, s.docs), miniLMScale(t)
+	var all []asked
+	for kind, questions := range map[string][]string{"own": s.own, "adversarial": s.unanswered} {
+		for _, q := range questions {
+			all = append(all, asked{"squad2", kind, q, featuresOf(q, m.search(q, vectors[q], 8), sc, m.ground)})
+		}
+	}
+	t.Log("| collection | answered by their paragraph / not | AUC | cosine alone | the first answered | the others answered |")
+	t.Log("|---|---|---|---|---|---|")
+	adversarial(t, all)
+}
+
+func without(all, some []string) []string {
+	return slices.DeleteFunc(all, func(q string) bool { return slices.Contains(some, q) })
+}
