@@ -184,7 +184,7 @@ func (s *Store) DeleteCollection(ctx context.Context, name string) error {
 		if _, err := tx.Exec(ctx, "SELECT FROM documents WHERE collection_id = $1 ORDER BY id FOR UPDATE", id); err != nil {
 			return err
 		}
-		for _, table := range []string{space.table(), "chunks", "postings", "posting_segments", "fresh_postings", "removed_chunks", "vocabulary", "documents", "collections"} {
+		for _, table := range []string{space.table(), "chunks", "postings", "posting_segments", "fresh_postings", "removed_chunks", "documents", "collections"} {
 			key := "collection_id"
 			if table == "collections" {
 				key = "id"

@@ -29,7 +29,7 @@ func (s *Store) Corrections(ctx context.Context, c Collection, words []string) (
 		forms[w] = termsOf(w, languages)
 		all = append(all, forms[w]...)
 	}
-	have, err := s.termSizes(ctx, c.ID, all)
+	have, err := s.knownTerms(ctx, c.ID, all)
 	if err != nil {
 		return nil, mapped("look up words of "+c.Name, err)
 	}
@@ -125,6 +125,30 @@ func neighbours(word string) (out []string) {
 		}
 	}
 	return out
+}
+
+// knownTerms is termSizes for words that most questions have: the documents that no segment holds yet are read only where a term
+// is in no segment.
+func (s *Store) knownTerms(ctx context.Context, collection int64, terms []string) (map[string]int, error) {
+	type row struct {
+		Term string
+		Size int
+	}
+	rows, err := many(ctx, s.read, pgx.RowToStructByPos[row],
+		"SELECT term, sum(octet_length(packed))::bigint FROM postings WHERE collection_id = $1 AND term = ANY($2) GROUP BY term", collection, terms)
+	if err != nil {
+		return nil, err
+	}
+	sizes := make(map[string]int, len(rows))
+	for _, r := range rows {
+		sizes[r.Term] = r.Size
+	}
+	missing := slices.DeleteFunc(slices.Clone(terms), func(t string) bool { return sizes[t] > 0 })
+	fresh, err := s.termSizes(ctx, collection, missing)
+	for term, size := range fresh {
+		sizes[term] = size
+	}
+	return sizes, err
 }
 
 // termSizes tells how many bytes of postings each term has; a term without any is left out.
