@@ -18,6 +18,7 @@ type evidenceFeatures struct {
 	Passage  float64 // rarity-weighted share of the question's words in the best single passage
 	Together float64 // the same in the first few together
 	Sentence float64 // the same in the best two adjacent sentences
+	Apart    float64 // Together less Passage, for a question of few words
 	Missing  float64 // weight of the heaviest word that none of the first few holds, of the heaviest word of all
 	Stated   float64 // the checker's score of the question, taken for a statement
 	Denied   float64 // 1: the best span negates what the question asserts, or the other way round
@@ -81,6 +82,13 @@ func (w weighted) share(keys map[string]bool) float64 {
 	return got / w.sum
 }
 
+// terseness is 1 for a question of two content words and falls with the square of their number: "the capital of Mongolia" is not
+// in two passages of which one speaks of capitals and one of Mongolia, while a long question may well find its words in several.
+func (w weighted) terseness() float64 {
+	few := 2 / float64(max(len(w.words), 2))
+	return few * few
+}
+
 // held is 1 for a word that is there, less for one of the same root.
 func held(t token, keys map[string]bool) float64 {
 	switch {
@@ -107,6 +115,7 @@ func (f *evidenceFeatures) cover(w weighted, passages []store.Passage) {
 		f.coverSentences(w, p, title)
 	}
 	f.Together = w.share(all)
+	f.Apart = (f.Together - f.Passage) * w.terseness()
 	for i, t := range w.words {
 		f.Missing = max(f.Missing, (1-held(t, all))*w.weights[i]/w.most)
 	}
@@ -136,10 +145,10 @@ var askingWords = set("many much kind type sort name year date time people perso
 
 // Weights of the evidence score, fitted by TestFitEvidence on questions of some collections asked of their own and of
 // another, and on unanswerable ones; measured on the others (docs/grounding.md).
-type evidenceWeights struct{ bias, near, together, stated, denied, opposed, focus float64 }
+type evidenceWeights struct{ bias, near, together, apart, stated, denied, opposed, focus float64 }
 
 var (
-	withVectors = evidenceWeights{bias: -3.8, near: 11, together: 2, stated: 0.6, denied: -0.45, opposed: -0.55, focus: 0.9}
+	withVectors = evidenceWeights{bias: -3.8, near: 11, together: 2, apart: -3.5, stated: 0.6, denied: -0.45, opposed: -0.55, focus: 0.9}
 	wordsAlone  = evidenceWeights{bias: -3.2, together: 6.5, stated: 0.3, denied: -0.2, opposed: -0.25, focus: 0.4}
 )
 
@@ -149,7 +158,7 @@ func (f evidenceFeatures) score() float64 {
 	if f.Vectors {
 		w = withVectors
 	}
-	return logistic(w.bias + w.near*f.Nearness + w.together*f.Together + w.stated*f.Stated + w.denied*f.Denied +
+	return logistic(w.bias + w.near*f.Nearness + w.together*f.Together + w.apart*f.Apart + w.stated*f.Stated + w.denied*f.Denied +
 		w.opposed*f.Opposed + w.focus*(f.Sentence-f.Passage))
 }
 
