@@ -405,7 +405,7 @@ func TestExitCodes(t *testing.T) {
 		{"help", nil, []string{"--help"}, 0, ""},
 		{"unknown command", nil, []string{"lod"}, 2, "unknown command"},
 		{"unknown flag", nil, []string{"search", "--limits", "3", "x"}, 2, "unknown flag"},
-		{"missing argument", nil, []string{"ask"}, 2, "at least 1 arg"},
+		{"missing argument", nil, []string{"ask"}, 2, "give the question"},
 		{"wrong setting", []string{"FOOTNOTE_EMBED_PER_MINUTE=many"}, []string{"status"}, 2, "whole number"},
 		{"half of the credentials", []string{"CLOUDFLARE_ACCOUNT_ID=x"}, []string{"status"}, 2, "CLOUDFLARE_API_TOKEN"},
 		{"the full profile without its servers", nil, []string{"--profile", "full", "status"}, 2, "FOOTNOTE_EMBED_URL"},
