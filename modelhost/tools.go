@@ -34,7 +34,7 @@ func (b *backend) offerTools(q *textRequest, in workersai.TextInput) {
 	q.calls = true
 	q.fields["messages"] = withToolPrompt(q.fields["messages"].([]workersai.Message), tools)
 	q.fields["response_format"] = map[string]any{"type": "json_schema", "json_schema": map[string]any{
-		"name": "call", "strict": true, "schema": callSchema(tools),
+		"name": "call", "strict": true, "schema": callSchema(tools, argumentBound(in.MaxTokens)),
 	}}
 }
 
@@ -53,13 +53,13 @@ func chosenTools(in workersai.TextInput) []workersai.ToolSpec {
 	return in.Tools[i : i+1]
 }
 
-// callSchema is a call of one of the tools.
-func callSchema(tools []workersai.ToolSpec) any {
+// callSchema is a call of one of the tools, its strings of at most so many characters.
+func callSchema(tools []workersai.ToolSpec, bound int) any {
 	var options []any
 	for _, t := range tools {
 		options = append(options, map[string]any{
 			"type": "object", "required": []string{"name", "arguments"}, "additionalProperties": false,
-			"properties": map[string]any{"name": map[string]any{"const": t.Name}, "arguments": boundedArguments(t.Parameters)},
+			"properties": map[string]any{"name": map[string]any{"const": t.Name}, "arguments": boundedArguments(t.Parameters, bound)},
 		})
 	}
 	return map[string]any{"anyOf": options}
@@ -69,30 +69,55 @@ func callSchema(tools []workersai.ToolSpec) any {
 // begun to ramble would go on until max_tokens cuts the call.
 const maxArgument = 120
 
-// boundedArguments is the schema with a bound on every string.
-func boundedArguments(parameters json.RawMessage) any {
+const (
+	// callTokens are those of a call besides its argument: braces, names, blanks.
+	callTokens = 48
+	// minArgument is the shortest bound: a place, a date, two words.
+	minArgument = 16
+)
+
+// argumentBound is what fits into maxTokens even at a character a token, so that a call is not cut in its argument.
+func argumentBound(maxTokens int) int {
+	return min(max(maxTokens-callTokens, minArgument), maxArgument)
+}
+
+// boundedArguments is the schema with a bound on every string and no object left open.
+func boundedArguments(parameters json.RawMessage, bound int) any {
 	var schema map[string]any
 	if json.Unmarshal(parameters, &schema) != nil || schema == nil {
-		return map[string]any{"type": "object"}
+		schema = map[string]any{"type": "object"}
 	}
-	boundStrings(schema)
+	boundStrings(schema, bound)
 	return schema
 }
 
-func boundStrings(node any) {
+func boundStrings(node any, bound int) {
 	switch v := node.(type) {
 	case []any:
 		for _, e := range v {
-			boundStrings(e)
+			boundStrings(e, bound)
 		}
 	case map[string]any:
 		if v["type"] == "string" && v["maxLength"] == nil && v["enum"] == nil && v["const"] == nil && v["pattern"] == nil && v["format"] == nil {
-			v["maxLength"] = max(maxArgument, minLength(v))
+			v["maxLength"] = max(bound, minLength(v))
 		}
+		closeObject(v)
 		for _, e := range v {
-			boundStrings(e)
+			boundStrings(e, bound)
 		}
 	}
+}
+
+// closeObject lets an object have the properties that its schema names and no others. Left open, a small model fills it with
+// inventions until max_tokens cuts the call.
+func closeObject(schema map[string]any) {
+	if schema["type"] != "object" || schema["additionalProperties"] != nil || schema["patternProperties"] != nil {
+		return
+	}
+	if schema["properties"] == nil {
+		schema["properties"] = map[string]any{}
+	}
+	schema["additionalProperties"] = false
 }
 
 func minLength(schema map[string]any) int {
