@@ -71,7 +71,7 @@ func (r reference) tools(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	result, err := r.ChatWithTools(ctx, workersai.ChatRequest{Model: chat, MaxTokens: 60, Messages: []workersai.Message{{Role: "user", Content: "What is the weather in Oslo?"}}}, getWeather)
+	result, err := r.ChatWithTools(ctx, workersai.ChatRequest{Model: chat, MaxTokens: 128, Messages: []workersai.Message{{Role: "user", Content: "What is the weather in Oslo?"}}}, getWeather)
 	if err != nil {
 		return "", err
 	}

@@ -17,7 +17,7 @@ const ways = {
     fetch: (url, init) => fetch(String(url).replace("https://api.cloudflare.com", base), init) }),
 };
 const getWeather = tool({ description: "Get weather for location", inputSchema: z.object({ location: z.string().max(20) }), execute: async ({ location }) => `It is 12 degrees in ${location}.` });
-const settings = { maxRetries: 0, maxOutputTokens: 60 };
+const settings = { maxRetries: 0, maxOutputTokens: 128 };
 
 async function collect(result) {
   const parts = [];

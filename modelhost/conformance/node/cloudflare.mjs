@@ -27,7 +27,7 @@ const failed = await checks("cloudflare (npm)", [
   }],
   ["tools", async () => {
     const tools = [{ name: "getWeather", description: "Get weather for location", parameters: { type: "object", properties: { location: { type: "string", description: "a city", maxLength: 20 } }, required: ["location"] } }];
-    const r = await client.ai.run(chat, { account_id, messages: [{ role: "user", content: "What is the weather in Oslo?" }], tools, tool_choice: "required", max_tokens: 60 });
+    const r = await client.ai.run(chat, { account_id, messages: [{ role: "user", content: "What is the weather in Oslo?" }], tools, tool_choice: "required", max_tokens: 128 });
     want(JSON.parse(r.tool_calls[0].function.arguments).location, r);
     return r.tool_calls[0].function.arguments;
   }],

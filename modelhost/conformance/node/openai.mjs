@@ -35,7 +35,7 @@ const failed = await checks("openai (npm)", [
     return `2 vectors of ${plain.data[0].embedding.length}`;
   }],
   ["tools", async () => {
-    const r = await client.chat.completions.create({ model, messages: weather, tools, tool_choice: "required", max_tokens: 60 });
+    const r = await client.chat.completions.create({ model, messages: weather, tools, tool_choice: "required", max_tokens: 128 });
     const call = r.choices[0].message.tool_calls[0];
     want(r.choices[0].finish_reason === "tool_calls" && call.id && call.type === "function" && JSON.parse(call.function.arguments).location, r.choices[0]);
     const answer = await client.chat.completions.create({ model, tools, tool_choice: "none", max_tokens: 30,
@@ -45,14 +45,14 @@ const failed = await checks("openai (npm)", [
   }],
   ["tools, streamed", async () => {
     const calls = [];
-    const runner = client.chat.completions.stream({ model, messages: weather, tools, tool_choice: "required", max_tokens: 60 });
+    const runner = client.chat.completions.stream({ model, messages: weather, tools, tool_choice: "required", max_tokens: 128 });
     runner.on("tool_calls.function.arguments.done", (c) => calls.push(c));
     const last = await runner.finalChatCompletion();
     want(JSON.parse(last.choices[0].message.tool_calls[0].function.arguments).location && calls.length === 1, last.choices[0]);
     return calls[0].arguments;
   }],
   ["JSON mode", async () => {
-    const r = await client.chat.completions.create({ model, messages: [{ role: "user", content: "Name a city." }], max_tokens: 40,
+    const r = await client.chat.completions.create({ model, messages: [{ role: "user", content: "Name a city." }], max_tokens: 128,
       response_format: { type: "json_schema", json_schema: { name: "city", strict: true, schema: { type: "object", required: ["city"], additionalProperties: false, properties: { city: { type: "string", maxLength: 20 } } } } } });
     want(JSON.parse(r.choices[0].message.content).city, r.choices[0]);
     return r.choices[0].message.content;

@@ -41,7 +41,7 @@ def tools():
                 "parameters": {"type": "object", "properties": properties, "required": ["location"]}}
     raw = client.ai.with_raw_response.run(
         CHAT, account_id=ACCOUNT, messages=[{"role": "user", "content": "What is the weather in Oslo?"}],
-        tools=[{"type": "function", "function": function}], max_tokens=60, extra_body={"tool_choice": "required"})
+        tools=[{"type": "function", "function": function}], max_tokens=128, extra_body={"tool_choice": "required"})
     call = json.loads(raw.text())["result"]["tool_calls"][0]
     want(json.loads(call["function"]["arguments"])["location"], call)
     return call["function"]["arguments"]

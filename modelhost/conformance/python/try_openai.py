@@ -47,7 +47,7 @@ def call_of(answer):
 
 
 def tools_and_answer():
-    first = client.chat.completions.create(model=CHAT, messages=weather, tools=tools, tool_choice="required", max_tokens=60)
+    first = client.chat.completions.create(model=CHAT, messages=weather, tools=tools, tool_choice="required", max_tokens=128)
     call = call_of(first)
     result = {"role": "tool", "tool_call_id": call.id, "content": "It is 12 degrees and sunny."}
     last = client.chat.completions.create(model=CHAT, messages=[*weather, first.choices[0].message, result], tools=tools, max_tokens=30)
@@ -56,7 +56,7 @@ def tools_and_answer():
 
 
 def tools_streamed():
-    with client.chat.completions.stream(model=CHAT, messages=weather, tools=tools, tool_choice="required", max_tokens=60) as stream:
+    with client.chat.completions.stream(model=CHAT, messages=weather, tools=tools, tool_choice="required", max_tokens=128) as stream:
         for _ in stream:
             pass
         return call_of(stream.get_final_completion()).function.arguments
