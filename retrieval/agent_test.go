@@ -77,7 +77,7 @@ func library(t *testing.T, m *researcher, change ...func(*retrieval.Config)) *ri
 	return r
 }
 
-// shelve stores a document, a chunk a line.
+// shelve stores a document, a chunk a line, its title the URI's name.
 func (r *rig) shelve(t *testing.T, db *store.Store, c store.Collection, uri, text string) {
 	t.Helper()
 	sum := sha256.Sum256([]byte(text))
@@ -99,7 +99,9 @@ func (r *rig) shelve(t *testing.T, db *store.Store, c store.Collection, uri, tex
 	if err := db.Complete(t.Context(), store.Completion{DocumentID: d.ID, Revision: d.Revision, Text: text, Chunks: chunks, Total: len(chunks)}); err != nil {
 		t.Fatal(err)
 	}
-	r.texts[d.ID] = text
+	if r.texts[d.ID], err = db.DocumentText(t.Context(), d.ID); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // research asks with the filter, and returns the steps, what else was heard, and the order of all.

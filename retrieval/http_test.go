@@ -2,7 +2,6 @@ package retrieval_test
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"hash/fnv"
 	"log/slog"
@@ -10,8 +9,6 @@ import (
 	"testing"
 	"time"
 	"unicode"
-
-	"github.com/jackc/pgx/v5"
 
 	"github.com/footnote-rag/footnote/retrieval"
 	"github.com/footnote-rag/footnote/store"
@@ -52,40 +49,13 @@ func rigWith(t *testing.T, document string, cfg retrieval.Config, options ...wor
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.put(t, db, c, document)
+	r.shelve(t, db, c, "Ferry.txt", document)
 	cfg.Store, cfg.Models, cfg.QueryPrefix, cfg.Logger = db, client, retrieval.NoPrefix, slog.New(slog.DiscardHandler)
 	r.Service, err = retrieval.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return r
-}
-
-// put stores a document, a chunk a line.
-func (r *rig) put(t *testing.T, db *store.Store, c store.Collection, text string) {
-	t.Helper()
-	sum := sha256.Sum256([]byte(text))
-	d, _, err := db.PutDocument(t.Context(), store.NewDocument{Collection: c, URI: "ferry.txt", Title: "Ferry", MediaType: "text/plain",
-		Source: []byte(text), SHA256: sum[:], Settings: "1"}, func(context.Context, pgx.Tx, store.Document) error { return nil })
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := db.BeginWork(t.Context(), d.ID, d.Revision); err != nil {
-		t.Fatal(err)
-	}
-	var chunks []store.Chunk
-	at := 0
-	for i, line := range strings.Split(text, "\n") {
-		n := len([]rune(line))
-		chunks = append(chunks, store.Chunk{Ordinal: i, Start: at, End: at + n, Text: line, Tokens: n/4 + 1, Embedding: bagOfWords(line, dims)})
-		at += n + 1
-	}
-	if err := db.Complete(t.Context(), store.Completion{DocumentID: d.ID, Revision: d.Revision, Text: text, Chunks: chunks, Total: len(chunks)}); err != nil {
-		t.Fatal(err)
-	}
-	if r.texts[d.ID], err = db.DocumentText(t.Context(), d.ID); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // bagOfWords makes texts near that share words.
