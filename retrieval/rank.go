@@ -1,6 +1,7 @@
 package retrieval
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -136,13 +137,7 @@ func (s *Service) rank(ctx context.Context, c store.Collection, r SearchRequest,
 
 func orderByScore(passages []store.Passage) {
 	slices.SortStableFunc(passages, func(a, b store.Passage) int {
-		switch {
-		case a.Score > b.Score:
-			return -1
-		case a.Score < b.Score:
-			return 1
-		}
-		return 0
+		return cmp.Compare(b.Score, a.Score)
 	})
 }
 
@@ -268,13 +263,7 @@ func (s *Service) rerank(ctx context.Context, r SearchRequest, passages []store.
 		return passages, false, nil
 	}
 	slices.SortStableFunc(scores, func(a, b workersai.RerankScore) int {
-		switch {
-		case a.Score > b.Score:
-			return -1
-		case a.Score < b.Score:
-			return 1
-		}
-		return a.ID - b.ID
+		return cmp.Or(cmp.Compare(b.Score, a.Score), a.ID-b.ID)
 	})
 	ranked := make([]store.Passage, 0, len(passages))
 	for i, score := range scores {
