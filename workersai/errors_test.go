@@ -13,12 +13,26 @@ import (
 var sentinels = []error{workersai.ErrModelNotFound, workersai.ErrModelDeprecated, workersai.ErrInvalidInput, workersai.ErrRateLimited,
 	workersai.ErrQuotaExhausted, workersai.ErrContextExceeded, workersai.ErrUnauthorized, workersai.ErrUnreachable, workersai.ErrBadReply}
 
-// errorTable has a row for each cell of the reference's table of codes.
-var errorTable = []struct {
+// errorRow is a condition and what the client makes of it.
+type errorRow struct {
 	status, code int
 	want         []error
 	retried      bool
-}{
+}
+
+// calls is how often a call that always meets it is made: a timeout is tried once more, other passing ones twice.
+func (r errorRow) calls() int {
+	switch {
+	case r.code == workersai.CodeNativeTimeout:
+		return 2
+	case r.retried:
+		return 3
+	}
+	return 1
+}
+
+// errorTable has a row for each cell of the reference's table of codes.
+var errorTable = []errorRow{
 	{404, 7502, []error{workersai.ErrModelNotFound}, false},
 	{400, 5007, []error{workersai.ErrModelNotFound}, false},
 	{404, 3042, []error{workersai.ErrModelNotFound}, false},

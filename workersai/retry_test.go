@@ -32,13 +32,7 @@ func TestWhichErrorsAreRetried(t *testing.T) {
 	bubble(t, func(t *testing.T, srv *workersaitest.Server) {
 		c := srv.Client(t)
 		for _, row := range errorTable {
-			want := 1
-			switch {
-			case row.code == workersai.CodeNativeTimeout:
-				want = 2
-			case row.retried:
-				want = 3
-			}
+			want := row.calls()
 			before := srv.Calls("")
 			srv.Script(times(want, workersaitest.Native(row.status, row.code, "x")))
 			if _, err := embed(t, c, "a"); err == nil {
@@ -265,13 +259,7 @@ func TestEveryRowInAStream(t *testing.T) {
 	bubble(t, func(t *testing.T, srv *workersaitest.Server) {
 		c := srv.Client(t)
 		for _, row := range errorTable {
-			want := 1
-			switch {
-			case row.code == workersai.CodeNativeTimeout:
-				want = 2
-			case row.retried:
-				want = 3
-			}
+			want := row.calls()
 			before := srv.Calls("")
 			srv.Script(times(want, workersaitest.Native(row.status, row.code, "x")))
 			text, last, err := answer(t, c, hello(llama))
