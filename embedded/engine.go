@@ -102,6 +102,6 @@ func (e Engine) portableCommand(cfg LlamaConfig, who account, port int) (*exec.C
 	if cfg.Kind == Rerank {
 		pooling = "rank"
 	}
-	return pythonCommand(python, portableScript, map[string]any{"package": e.Path, "model": cfg.Model, "kind": cfg.Kind, "port": port,
+	return pythonCommand(python, portableScript, map[string]any{"packages": e.Path, "model": cfg.Model, "kind": cfg.Kind, "port": port,
 		"context": cfg.Context, "parallel": cfg.Parallel, "threads": cfg.Threads, "batch": cfg.Batch, "pooling": pooling})
 }

@@ -60,7 +60,7 @@ func NewM2M100(cfg M2M100Config) (*Server, error) {
 	return newServer(serverSpec{
 		name: "translation", files: []string{filepath.Join(f.Model, "model.bin"), f.packages.dir}, idleAfter: cfg.Idle, log: cfg.Logger,
 		command: func(_ account, port int) (*exec.Cmd, error) {
-			return pythonCommand(f.packages.python, m2m100Script, map[string]any{"packages": f.packages.dir, "model": f.Model,
+			return pythonCommand(f.packages.python, serverScript+m2m100Script, map[string]any{"packages": f.packages.dir, "model": f.Model,
 				"sentencepiece": f.sentencePiece, "port": port, "threads": cmp.Or(cfg.Threads, runtime.NumCPU())})
 		},
 	})

@@ -13,6 +13,14 @@ import (
 	"strings"
 )
 
+// startScript begins every script of ours; serverScript follows it where a script serves HTTP itself.
+var (
+	//go:embed python/start.py
+	startScript string
+	//go:embed python/server.py
+	serverScript string
+)
+
 // engineRequirements pins the packages of the engines for speech and translation; python/pin.py writes the file.
 //
 //go:embed python/requirements.txt
@@ -74,7 +82,7 @@ func pythonCommand(python, script string, settings map[string]any) (*exec.Cmd, e
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.Command(python, "-I", "-u", "-c", script, string(arg))
+	cmd := exec.Command(python, "-I", "-u", "-c", startScript+script, string(arg))
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=/", "LANG=C.UTF-8", "PYTHONDONTWRITEBYTECODE=1"}
 	return cmd, nil
 }

@@ -68,7 +68,7 @@ func NewWhisper(cfg WhisperConfig) (*Server, error) {
 	return newServer(serverSpec{
 		name: "speech", files: []string{filepath.Join(cfg.Files.Model, "model.bin"), p.dir}, idleAfter: cfg.Idle, log: cfg.Logger,
 		command: func(_ account, port int) (*exec.Cmd, error) {
-			return pythonCommand(p.python, whisperScript, map[string]any{"packages": p.dir, "model": cfg.Files.Model, "port": port,
+			return pythonCommand(p.python, serverScript+whisperScript, map[string]any{"packages": p.dir, "model": cfg.Files.Model, "port": port,
 				"threads": cmp.Or(cfg.Threads, runtime.NumCPU())})
 		},
 	})

@@ -1,19 +1,6 @@
-# Serves an M2M100 model with CTranslate2, in the shape of LibreTranslate: POST /translate, GET /languages. One argument: a
-# JSON object of settings. Ends when its standard input is closed, so that it never outlives the program that started it.
-import glob, json, os, re, sys, threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-
-cfg = json.loads(sys.argv[1])
-sys.path.insert(0, cfg["packages"])
-
-
-def end_with_parent():
-    while sys.stdin.buffer.read(4096):
-        pass
-    os._exit(0)
-
-
-threading.Thread(target=end_with_parent, daemon=True).start()
+# Serves an M2M100 model with CTranslate2, in the shape of LibreTranslate: POST /translate, GET /languages. After start.py and
+# server.py.
+import glob, re
 
 import ctranslate2, sentencepiece
 
@@ -62,21 +49,7 @@ def translate(text, source, target):
     return "\n".join(joint.join(next(done) for _ in line) for line in lines)
 
 
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    timeout = 600
-
-    def log_message(self, *args):
-        pass
-
-    def reply(self, status, value):
-        body = json.dumps(value).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
+class Handler(JSONHandler):
     def do_GET(self):
         if self.path == "/languages":
             return self.reply(200, [{"code": c, "name": c, "targets": known} for c in known])
@@ -97,5 +70,4 @@ class Handler(BaseHTTPRequestHandler):
             self.reply(500, {"error": f"{type(e).__name__}: {e}"})
 
 
-print("listening on port", cfg["port"], flush=True)
-ThreadingHTTPServer(("127.0.0.1", cfg["port"]), Handler).serve_forever()
+serve(Handler)

@@ -1,20 +1,6 @@
 # Serves a Whisper model with faster-whisper, in the shape of OpenAI's transcription API: POST /v1/audio/transcriptions and
-# /v1/audio/translations, verbose_json with words. One argument: a JSON object of settings. Ends when its standard input is
-# closed, so that it never outlives the program that started it. Nothing is fetched from a network.
-import io, json, os, re, select, socket, sys, threading, types
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-
-cfg = json.loads(sys.argv[1])
-sys.path.insert(0, cfg["packages"])
-
-
-def end_with_parent():
-    while sys.stdin.buffer.read(4096):
-        pass
-    os._exit(0)
-
-
-threading.Thread(target=end_with_parent, daemon=True).start()
+# /v1/audio/translations, verbose_json with words. Nothing is fetched from a network. After start.py and server.py.
+import io, re, select, socket, types
 
 # faster-whisper imports the hub's client for weights named by their hub name. Ours are a folder: an empty module will do.
 sys.modules["huggingface_hub"] = types.ModuleType("huggingface_hub")
@@ -104,21 +90,7 @@ def parse_form(content_type, body):
     return fields
 
 
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    timeout = 600
-
-    def log_message(self, *args):
-        pass
-
-    def reply(self, status, value):
-        body = json.dumps(value).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
+class Handler(JSONHandler):
     def do_GET(self):
         self.reply(200, {"status": "ok"})
 
@@ -148,5 +120,4 @@ class Handler(BaseHTTPRequestHandler):
             self.reply(500, {"error": {"message": f"{type(e).__name__}: {e}"}})
 
 
-print("listening on port", cfg["port"], flush=True)
-ThreadingHTTPServer(("127.0.0.1", cfg["port"]), Handler).serve_forever()
+serve(Handler)
