@@ -46,20 +46,6 @@ func (s *evalServer) settings(ctx context.Context) (map[string]string, error) {
 // evalTries is how often a question is asked of a server that is busy or away for a moment.
 const evalTries = 6
 
-func (s *evalServer) patiently(ctx context.Context, ask func() error) error {
-	pause := sendPause
-	for try := 1; ; try++ {
-		err := ask()
-		if err == nil || try == evalTries || !worthRepeating(err) {
-			return err
-		}
-		if err := waitFor(ctx, max(pause, retryAfter(err))); err != nil {
-			return err
-		}
-		pause = min(2*pause, sendPauseMax)
-	}
-}
-
 func (s *evalServer) Search(ctx context.Context, query string, limit int) (eval.Results, error) {
 	in := map[string]any{"collection": s.collection, "query": query, "limit": limit, "mode": s.mode}
 	if s.window >= 0 {
@@ -73,7 +59,7 @@ func (s *evalServer) Search(ctx context.Context, query string, limit int) (eval.
 			SearchMS float64 `json:"search_ms"`
 		} `json:"timings"`
 	}
-	err := s.patiently(ctx, func() error { return s.c.postJSON(ctx, "/v1/search", in, &out) })
+	err := patiently(ctx, evalTries, func() error { return s.c.postJSON(ctx, "/v1/search", in, &out) })
 	if err == nil && out.Degraded {
 		err = fmt.Errorf("the embedding model was away: words alone were searched")
 	}
@@ -89,7 +75,7 @@ func (s *evalServer) Search(ctx context.Context, query string, limit int) (eval.
 func (s *evalServer) Answer(ctx context.Context, q string) (eval.Answer, error) {
 	in := question{Collection: s.collection, Question: q, Extractive: s.extractive}
 	var out eval.Answer
-	err := s.patiently(ctx, func() error {
+	err := patiently(ctx, evalTries, func() error {
 		start := time.Now()
 		first := 0.0
 		a, err := streamAnswer(ctx, s.c, in, func(string) {
@@ -128,7 +114,7 @@ func (s *evalServer) Text(ctx context.Context, uri string) (string, error) {
 		return "", err
 	}
 	var text []byte
-	err = s.patiently(ctx, func() error {
+	err = patiently(ctx, evalTries, func() error {
 		resp, err := s.c.send(ctx, http.MethodGet, "/v1/documents/"+url.PathEscape(id)+"/text", nil, "", "text/plain")
 		if err != nil {
 			return err

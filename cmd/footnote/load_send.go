@@ -99,15 +99,24 @@ func (s *sender) sendOne(ctx context.Context, src loadSource) (document, error) 
 	if len(src.metadata) > 0 {
 		q.Set("metadata", string(src.metadata))
 	}
+	var d document
+	err = patiently(ctx, sendTries, func() error {
+		d = document{}
+		return s.c.do(ctx, http.MethodPost, "/v1/documents?"+q.Encode(), bytes.NewReader(b), contentType(src.mediaType), &d)
+	})
+	return d, err
+}
+
+// patiently repeats a call that may be repeated while the server is busy or away for a moment, at most so many times.
+func patiently(ctx context.Context, tries int, call func() error) error {
 	pause := sendPause
 	for try := 1; ; try++ {
-		var d document
-		err = s.c.do(ctx, http.MethodPost, "/v1/documents?"+q.Encode(), bytes.NewReader(b), contentType(src.mediaType), &d)
-		if err == nil || try == sendTries || !worthRepeating(err) {
-			return d, err
+		err := call()
+		if err == nil || try == tries || !worthRepeating(err) {
+			return err
 		}
 		if err := waitFor(ctx, max(pause, retryAfter(err))); err != nil {
-			return document{}, err
+			return err
 		}
 		pause = min(2*pause, sendPauseMax)
 	}
