@@ -51,21 +51,10 @@ func corrupted(t *testing.T) (out []checkable) {
 		docs := retrieval.ReadLines[beirDoc](t, filepath.Join(retrieval.EvalData(t), name, "corpus.jsonl"))
 		rng := rand.New(rand.NewPCG(7, 2))
 		for range 90 {
-			doc := docs[rng.IntN(len(docs))]
-			passages := []store.Passage{{Title: doc.Title, Text: doc.Text}}
-			for range 4 {
-				d := docs[rng.IntN(len(docs))]
-				passages = append(passages, store.Passage{Title: d.Title, Text: d.Text})
-			}
-			sentences := retrieval.Sentences(doc.Text)
-			if len(sentences) == 0 {
+			doc, s, checker, ok := drawSentence(docs, rng)
+			if !ok {
 				continue
 			}
-			s := sentences[rng.IntN(len(sentences))].Text
-			if n := len(strings.Fields(s)); n < 8 || n > 60 {
-				continue
-			}
-			checker := retrieval.NewChecker("", passages)
 			out = append(out, checkable{checker: checker, sentence: reword(s), true: true})
 			for _, kind := range []string{"number", "date", "name", "negated", "denied", "exchanged", "contrary", "unit", "subject"} {
 				if c := corruptions[kind](s, doc.Text, rng); c != "" && reword(c) != reword(s) {

@@ -55,6 +55,25 @@ func auc(positive, negative []float64) float64 {
 	return (rank - n*(n+1)/2) / (n * m)
 }
 
+// drawSentence draws a document, a sentence of it of ordinary length, and a checker over it and four others.
+func drawSentence(docs []beirDoc, rng *rand.Rand) (doc beirDoc, sentence string, checker *retrieval.Checker, ok bool) {
+	doc = docs[rng.IntN(len(docs))]
+	passages := []store.Passage{{Title: doc.Title, Text: doc.Text}}
+	for range 4 {
+		d := docs[rng.IntN(len(docs))]
+		passages = append(passages, store.Passage{Title: d.Title, Text: d.Text})
+	}
+	sentences := retrieval.Sentences(doc.Text)
+	if len(sentences) == 0 {
+		return doc, "", nil, false
+	}
+	sentence = sentences[rng.IntN(len(sentences))].Text
+	if n := len(strings.Fields(sentence)); n < 8 || n > 60 {
+		return doc, "", nil, false
+	}
+	return doc, sentence, retrieval.NewChecker("", passages), true
+}
+
 // TestCheckerCorruptions measures whether the checker tells sentences drawn from a passage from corrupted ones, word for
 // word and lightly reworded, among four other passages.
 func TestCheckerCorruptions(t *testing.T) {
@@ -73,21 +92,10 @@ func TestCheckerCorruptions(t *testing.T) {
 			var kept, verdicts int
 			rng := rand.New(rand.NewPCG(1, 2))
 			for range rounds {
-				doc := docs[rng.IntN(len(docs))]
-				passages := []store.Passage{{Title: doc.Title, Text: doc.Text}}
-				for range 4 {
-					d := docs[rng.IntN(len(docs))]
-					passages = append(passages, store.Passage{Title: d.Title, Text: d.Text})
-				}
-				sentences := retrieval.Sentences(doc.Text)
-				if len(sentences) == 0 {
+				doc, s, checker, ok := drawSentence(docs, rng)
+				if !ok {
 					continue
 				}
-				s := sentences[rng.IntN(len(sentences))].Text
-				if n := len(strings.Fields(s)); n < 8 || n > 60 {
-					continue
-				}
-				checker := retrieval.NewChecker("", passages)
 				say := func(s string) string {
 					if reworded {
 						return reword(s)
