@@ -94,6 +94,9 @@ func (s *Service) scaleOf(ctx context.Context, found []store.Passage) scale {
 		return plainScale
 	}
 	measured, err := s.calibrate(ctx)
+	if err != nil && ctx.Err() != nil {
+		return plainScale // the asker left: that says nothing about the provider
+	}
 	if err != nil {
 		c.retry = time.Now().Add(retryCalibration)
 		s.cfg.Logger.WarnContext(ctx, "embedding model not calibrated, refusals by all-MiniLM-L6-v2's scale", "model", s.cfg.EmbedModel, "error", err)

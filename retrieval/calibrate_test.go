@@ -1,8 +1,15 @@
 package retrieval
 
 import (
+	"context"
+	"errors"
+	"log/slog"
 	"math"
 	"testing"
+	"time"
+
+	"github.com/footnote-rag/footnote/store"
+	"github.com/footnote-rag/footnote/workersai"
 )
 
 // TestNearnessIsTheModelsOwn: a model whose cosines lie between 0.5 and 0.9 refuses the same questions as one whose cosines
@@ -42,5 +49,40 @@ func TestModelThatTellsNothing(t *testing.T) {
 	}
 	if _, err := scaleFrom(make([][]float32, 3)); err == nil {
 		t.Error("three vectors are taken for 32 probes")
+	}
+}
+
+// embedder counts its calls, which end with their context.
+type embedder struct {
+	models
+	calls int
+}
+
+func (e *embedder) Embed(ctx context.Context, _ workersai.EmbedRequest) (*workersai.EmbedResponse, error) {
+	e.calls++
+	return nil, errors.Join(ctx.Err(), workersai.ErrUnreachable)
+}
+
+// unlimited is a budget that nobody waits for.
+type unlimited struct{}
+
+func (unlimited) Wait(context.Context, bool) error       { return nil }
+func (unlimited) Pause(context.Context, time.Time) error { return nil }
+
+// TestAskerWhoLeavesIsNotTheProvidersFault: the next question calibrates again at once; a provider that is down is spared.
+func TestAskerWhoLeavesIsNotTheProvidersFault(t *testing.T) {
+	t.Parallel()
+	model := &embedder{}
+	s := &Service{cfg: Config{Logger: slog.New(slog.DiscardHandler)}, models: model, embedBudget: unlimited{}}
+	found := []store.Passage{{Vector: &store.LegScore{Score: 0.5}}}
+	left, leave := context.WithCancel(t.Context())
+	leave()
+	for i, c := range []struct {
+		ctx   context.Context
+		calls int
+	}{{left, 1}, {t.Context(), 2}, {t.Context(), 2}} {
+		if got := s.scaleOf(c.ctx, found); got != plainScale || model.calls != c.calls {
+			t.Errorf("question %d: scale %+v after %d calls, want the plain one after %d", i+1, got, model.calls, c.calls)
+		}
 	}
 }
