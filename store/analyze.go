@@ -3,6 +3,7 @@ package store
 import (
 	"slices"
 	"strings"
+	"sync"
 	"unicode"
 	"unicode/utf8"
 
@@ -40,7 +41,7 @@ func stemLanguage(language string) string {
 // (pg_stat_activity, parseHTMLTree); Chinese, Japanese and Korean in pairs of characters.
 type analyzer struct {
 	language string
-	stems    map[string]string // of words seen
+	stems    map[string]string // of words seen: a cache's lock is taken once a word and document
 }
 
 func newAnalyzer(language string) *analyzer {
@@ -131,15 +132,45 @@ func (a *analyzer) word(word string, f func(string)) {
 	}
 	stem, ok := a.stems[word]
 	if !ok {
-		stem = a.stem(word)
+		stem = stemCache.stem(a.language, word)
 		a.stems[word] = stem
 	}
 	f(stem)
 }
 
-func (a *analyzer) stem(word string) string {
+// maxStems bounds what the cache of stems holds, some 10 MB.
+const maxStems = 100_000
+
+type languageWord struct{ language, word string }
+
+// stems keeps the stems of words: stemming one costs some fifty times as much as looking it up.
+type stems struct {
+	mu    sync.RWMutex
+	known map[languageWord]string
+}
+
+var stemCache = stems{known: map[languageWord]string{}}
+
+func (c *stems) stem(language, word string) string {
+	c.mu.RLock()
+	stem, ok := c.known[languageWord{language, word}]
+	c.mu.RUnlock()
+	if ok {
+		return stem
+	}
+	stem = stemOf(language, word)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.known) >= maxStems {
+		clear(c.known) // frequent words are back at once
+	}
+	c.known[languageWord{language, strings.Clone(word)}] = stem
+	return stem
+}
+
+func stemOf(language, word string) string {
 	stem := word
-	if name, ok := stemmers[a.language]; ok {
+	if name, ok := stemmers[language]; ok {
 		if s, err := snowball.Stem(word, name, true); err == nil && s != "" {
 			stem = s
 		}
@@ -192,7 +223,8 @@ func boundary(before, r rune, rest string) bool {
 }
 
 func cjk(r rune) bool {
-	return unicode.In(r, unicode.Han, unicode.Hiragana, unicode.Katakana, unicode.Hangul)
+	const firstHangul = 0x1100 // none comes before it
+	return r >= firstHangul && unicode.In(r, unicode.Han, unicode.Hiragana, unicode.Katakana, unicode.Hangul)
 }
 
 func isCJK(s string) bool {

@@ -96,9 +96,9 @@ func (s *Store) PutDocument(ctx context.Context, d NewDocument, enqueue func(ctx
 			return fmt.Errorf("enqueue: %w", err)
 		}
 		if outcome == Created {
-			return addToCounters(ctx, tx, d.Collection.ID, counters{documents: 1})
+			_, err = tx.Exec(ctx, addToCounters, counters{documents: 1}.of(d.Collection.ID)...)
 		}
-		return nil
+		return err
 	})
 	return doc, outcome, mapped("put "+d.URI, err)
 }
@@ -324,7 +324,8 @@ func (s *Store) DeleteDocument(ctx context.Context, id string) error {
 		if _, err := tx.Exec(ctx, "DELETE FROM documents WHERE id = $1", id); err != nil {
 			return err
 		}
-		return addToCounters(ctx, tx, v.collection, counters{documents: -1, chunks: -int64(v.chunks), words: -v.words, removals: removals})
+		_, err = tx.Exec(ctx, addToCounters, counters{documents: -1, chunks: -int64(v.chunks), words: -v.words, removals: removals}.of(v.collection)...)
+		return err
 	})
 	return mapped("delete document "+id, err)
 }

@@ -76,19 +76,19 @@ func (s *Store) addTimes(ctx context.Context, passages []Passage) error {
 }
 
 // putTimes replaces what is known of a document's times.
-func putTimes(ctx context.Context, tx pgx.Tx, documentID string, t *Times) error {
+func putTimes(b *pgx.Batch, documentID string, collection int64, t *Times) error {
 	if t == nil {
-		_, err := tx.Exec(ctx, "DELETE FROM document_times WHERE document_id = $1", documentID)
-		return err
+		b.Queue("DELETE FROM document_times WHERE document_id = $1", documentID)
+		return nil
 	}
 	if len(t.Char) != len(t.StartMS) || len(t.Char) != len(t.EndMS) {
 		return fmt.Errorf("times of %d, %d and %d words", len(t.Char), len(t.StartMS), len(t.EndMS))
 	}
-	_, err := tx.Exec(ctx, `
-		INSERT INTO document_times (document_id, collection_id, start_char, start_ms, end_ms) SELECT id, collection_id, $2, $3, $4 FROM documents WHERE id = $1
+	b.Queue(`
+		INSERT INTO document_times (document_id, collection_id, start_char, start_ms, end_ms) VALUES ($1, $2, $3, $4, $5)
 		ON CONFLICT (document_id) DO UPDATE SET start_char = excluded.start_char, start_ms = excluded.start_ms, end_ms = excluded.end_ms`,
-		documentID, t.Char, t.StartMS, t.EndMS)
-	return err
+		documentID, collection, t.Char, t.StartMS, t.EndMS)
+	return nil
 }
 
 // StageResult keeps what a model answered to an input (named by a hash) of a document that is not complete. A document that is

@@ -79,25 +79,30 @@ func appendUnpacked(list []posting, first int64, packed []byte) ([]posting, erro
 // order its length and bytes, the length of its postings and these, packed from first.
 func invert(chunks []chunkWords, first int64) (packed []byte, total int64) {
 	slices.SortFunc(chunks, func(a, b chunkWords) int { return a.ordinal - b.ordinal })
-	lists := map[string][]byte{}
-	last := map[string]int64{}
+	type list struct {
+		packed []byte
+		last   int64
+	}
+	lists := map[string]*list{}
 	for _, c := range chunks {
 		total += int64(c.length)
 		id := first + int64(c.ordinal)
 		for term, n := range c.counts {
-			before, seen := last[term]
-			if !seen {
-				before = first
+			l := lists[term]
+			if l == nil {
+				l = &list{last: first}
+				lists[term] = l
 			}
-			lists[term] = appendPosting(lists[term], before, posting{id, uint32(n), uint32(c.length)})
-			last[term] = id
+			l.packed = appendPosting(l.packed, l.last, posting{id, uint32(n), uint32(c.length)})
+			l.last = id
 		}
 	}
 	for _, term := range slices.Sorted(maps.Keys(lists)) {
+		list := lists[term].packed
 		packed = binary.AppendUvarint(packed, uint64(len(term)))
 		packed = append(packed, term...)
-		packed = binary.AppendUvarint(packed, uint64(len(lists[term])))
-		packed = append(packed, lists[term]...)
+		packed = binary.AppendUvarint(packed, uint64(len(list)))
+		packed = append(packed, list...)
 	}
 	return packed, total
 }
