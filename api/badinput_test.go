@@ -27,6 +27,7 @@ func TestBadInput(t *testing.T) {
 		"two JSON values":            {"/v1/search", "application/json", `{"query":"x"}{}`, 400, "invalid_json", "more than one"},
 		"empty body":                 {"/v1/search", "application/json", ``, 400, "invalid_json", "empty"},
 		"unknown field":              {"/v1/search", "application/json", `{"query":"x","top_k":3}`, 400, "unknown_field", "limit"},
+		"unknown ranking field":      {"/v1/search", "application/json", `{"query":"x","reranker":true}`, 400, "unknown_field", "boost, rerank"},
 		"unknown document field":     {"/v1/documents", "application/json", `{"uri":"x","content":"y"}`, 400, "unknown_field", "text"},
 		"wrong type":                 {"/v1/search", "application/json", `{"query":7}`, 400, "invalid_request", "string"},
 		"wrong content type":         {"/v1/search", "text/xml", `<q/>`, 415, "unsupported_media_type", "application/json"},

@@ -143,8 +143,8 @@ func fieldsOf(v any) []string {
 		t = t.Elem()
 	}
 	var names []string
-	for i := range t.NumField() {
-		if name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ","); name != "" {
+	for _, field := range reflect.VisibleFields(t) { // those of embedded structs, too
+		if name, _, _ := strings.Cut(field.Tag.Get("json"), ","); name != "" {
 			names = append(names, name)
 		}
 	}

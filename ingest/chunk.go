@@ -79,7 +79,7 @@ func Chunk(e Extracted, settings store.Chunking) []store.Chunk {
 		at, cp = end, b.End
 	}
 	p.block(Block{Kind: Paragraph}, at, len(e.Text))
-	p.flush()
+	p.endSection()
 	return p.chunks
 }
 
@@ -129,6 +129,7 @@ type packer struct {
 	context   string   // of the open chunk: title and heading
 	budget    int      // tokens left for text beside heading and special tokens
 	pieces    []piece  // of the open chunk
+	before    []piece  // of the chunk before it, if that is of the same section
 	fresh     bool     // pieces holds more than overlap
 	bytes, cp int      // a byte offset and its code point, for counting forward
 	chunks    []store.Chunk
@@ -136,7 +137,7 @@ type packer struct {
 
 func (p *packer) block(b Block, start, end int) {
 	if b.Kind == Heading && strings.TrimSpace(p.text[start:end]) != "" {
-		p.flush()
+		p.endSection()
 		p.pieces = nil
 		p.enter(b.Level, strings.Join(strings.Fields(p.text[start:end]), " "))
 	}
@@ -212,7 +213,7 @@ func (p *packer) word(start, end int) {
 		}
 		if stop < end || p.cuts(start) {
 			p.flush()
-			p.pieces = nil // a cut word does not count additively with its rest
+			p.pieces, p.before = nil, nil // a cut word does not count additively with its rest
 		}
 		p.add(w)
 		start = stop
@@ -262,24 +263,69 @@ func (p *packer) flush() {
 	if !p.fresh {
 		return
 	}
-	start, end := p.pieces[0].start, p.pieces[len(p.pieces)-1].end
-	c := store.Chunk{Ordinal: len(p.chunks), Heading: p.heading, Context: p.context, Text: p.text[start:end]}
-	c.Start = p.codePoint(start)
-	c.End = c.Start + utf8.RuneCountInString(c.Text)
-	c.Tokens = p.tok.Count(EmbedText(c))
-	p.chunks = append(p.chunks, c)
-	p.overlap()
+	c := store.Chunk{Ordinal: len(p.chunks), Heading: p.heading, Context: p.context, Start: p.codePoint(p.pieces[0].start)}
+	p.chunks = append(p.chunks, p.filled(c, p.pieces))
+	p.before, p.pieces = p.pieces, p.overlap(p.pieces)
 	p.fresh = false
 }
 
-// overlap keeps the last pieces that together have at most Overlap tokens, but never the whole chunk.
-func (p *packer) overlap() {
-	keep, tokens := len(p.pieces), 0
-	for keep > 1 && tokens+p.pieces[keep-1].tokens <= p.settings.Overlap {
+// filled is a chunk with the text of pieces.
+func (p *packer) filled(c store.Chunk, pieces []piece) store.Chunk {
+	c.Text = p.text[pieces[0].start:pieces[len(pieces)-1].end]
+	c.End = c.Start + utf8.RuneCountInString(c.Text)
+	c.Tokens = p.tok.Count(EmbedText(c))
+	return c
+}
+
+// overlap is the last pieces that together have at most Overlap tokens, but never the whole chunk.
+func (p *packer) overlap(pieces []piece) []piece {
+	keep, tokens := len(pieces), 0
+	for keep > 1 && tokens+pieces[keep-1].tokens <= p.settings.Overlap {
 		keep--
-		tokens += p.pieces[keep].tokens
+		tokens += pieces[keep].tokens
 	}
-	p.pieces = slices.Clone(p.pieces[keep:])
+	return slices.Clone(pieces[keep:])
+}
+
+// endSection closes a section's last chunk. What is left for it may be a sentence or two, which say little by themselves and which
+// BM25 ranks too high for being short: then the last two chunks share their text evenly.
+func (p *packer) endSection() {
+	if p.fresh && p.before != nil && 2*tokensOf(p.pieces) < p.budget {
+		p.share()
+	}
+	p.flush()
+	p.before = nil
+}
+
+func (p *packer) share() {
+	all := slices.Clone(p.before)
+	for _, s := range p.pieces {
+		if s.start > p.before[len(p.before)-1].start {
+			all = append(all, s)
+		}
+	}
+	half, n, tokens := tokensOf(all)/2, 0, 0
+	for n < len(all)-1 && tokens+all[n].tokens/2 <= half {
+		tokens += all[n].tokens
+		n++
+	}
+	if n == 0 || n >= len(p.before) {
+		return
+	}
+	first, second := all[:n], append(p.overlap(all[:n]), all[n:]...)
+	if tokensOf(second) > p.budget || utf8.RuneCountInString(p.text[second[0].start:second[len(second)-1].end]) > p.maxRunes() {
+		return
+	}
+	last := &p.chunks[len(p.chunks)-1]
+	*last = p.filled(*last, first)
+	p.pieces = second
+}
+
+func tokensOf(pieces []piece) (n int) {
+	for _, s := range pieces {
+		n += s.tokens
+	}
+	return n
 }
 
 // codePoint converts a byte offset; chunks begin in ascending order, so each byte is counted once.

@@ -95,3 +95,24 @@ func TestFixedChunks(t *testing.T) {
 		t.Errorf("%d chunks, want %d", got, want)
 	}
 }
+
+func TestTheLastTwoChunksOfASectionShareItsTextEvenly(t *testing.T) {
+	t.Parallel()
+	e := ingest.Extracted{Text: strings.Repeat("one two three four. ", 60)} // 300 tokens
+	for _, overlap := range []int{0, 32} {
+		settings := store.Chunking{MaxTokens: 256, Overlap: overlap}
+		checkChunks(t, e, settings)
+		chunks := ingest.Chunk(e, settings)
+		if len(chunks) != 2 || chunks[0].Tokens < 140 || chunks[1].Tokens < 140 || chunks[0].End+1 < chunks[1].Start || chunks[0].End-chunks[1].Start > 20*overlap/5 {
+			t.Errorf("overlap %d: %d chunks, %d and %d tokens", overlap, len(chunks), chunks[0].Tokens, chunks[len(chunks)-1].Tokens)
+		}
+	}
+	two := ingest.Extracted{Text: "A\n\n" + strings.Repeat("one two three four. ", 40) + "\n\nB\n\nshort.", Blocks: []ingest.Block{{Kind: ingest.Heading, Level: 1, Start: 0, End: 1}}}
+	b := strings.Index(two.Text, "B\n\nshort")
+	two.Blocks = append(two.Blocks, ingest.Block{Kind: ingest.Heading, Level: 1, Start: b, End: b + 1})
+	chunks := ingest.Chunk(two, ingest.DefaultChunking)
+	checkChunks(t, two, ingest.DefaultChunking)
+	if last := chunks[len(chunks)-1]; last.Text != "B\n\nshort." {
+		t.Errorf("the last chunk takes of another section: %q", last.Text)
+	}
+}

@@ -41,6 +41,7 @@ func stemLanguage(language string) string {
 // (pg_stat_activity, parseHTMLTree); Chinese, Japanese and Korean in pairs of characters.
 type analyzer struct {
 	language string
+	question bool              // to a collection with English texts
 	stems    map[string]string // of words seen: a cache's lock is taken once a word and document
 }
 
@@ -127,7 +128,7 @@ func (a *analyzer) compound(run string, f func(string)) {
 
 // word emits a lower-case word as its stem, unless it is a stop word.
 func (a *analyzer) word(word string, f func(string)) {
-	if a.language == "en" && englishStopWords[word] {
+	if (a.language == "en" || a.question) && englishStopWords[word] {
 		return
 	}
 	stem, ok := a.stems[word]
@@ -259,7 +260,10 @@ func queryTerms(text string, languages []string) (terms []string, counts []int) 
 	best := map[string]int{}
 	for _, l := range languages {
 		n := map[string]int{}
-		newAnalyzer(l).each(text, func(t string) {
+		a := newAnalyzer(l)
+		// In a text of another language "the" is a rare word, and would weigh most in an English question.
+		a.question = slices.Contains(languages, "en")
+		a.each(text, func(t string) {
 			if len(n) < maxQueryTerms || n[t] > 0 {
 				n[t]++
 			}

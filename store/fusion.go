@@ -15,7 +15,7 @@ type Fusion struct {
 	Method        string // FusionMax (default), FusionMinMax, FusionZScore or FusionRRF
 	VectorWeight  float64
 	LexicalWeight float64 // both 0: 0.55 and 0.45; they are scaled to a sum of 1
-	Candidates    int     // of each leg; default 100 and no less than Limit
+	Candidates    int     // of each leg; default 50 or, if that is more, twice Limit; never less than Limit
 }
 
 // Methods of fusion. All but FusionRRF give every candidate of one leg its exact score in the other.
@@ -27,7 +27,7 @@ const (
 )
 
 const (
-	defaultCandidates   = 100
+	defaultCandidates   = 50
 	defaultVectorWeight = 0.55
 	rrfK                = 60
 	zRange              = 3
@@ -41,7 +41,7 @@ func (f Fusion) withDefaults(limit int) (Fusion, error) {
 	if f.Candidates < 0 || f.Candidates > maxLimit {
 		return f, fmt.Errorf("%w: %d candidates: give a number from 1 to %d", ErrInvalidFusion, f.Candidates, maxLimit)
 	}
-	f.Candidates = max(cmp.Or(f.Candidates, defaultCandidates), limit)
+	f.Candidates = max(cmp.Or(f.Candidates, min(max(defaultCandidates, 2*limit), maxLimit)), limit)
 	if f.VectorWeight == 0 && f.LexicalWeight == 0 {
 		f.VectorWeight, f.LexicalWeight = defaultVectorWeight, 1-defaultVectorWeight
 	}

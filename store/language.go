@@ -11,7 +11,7 @@ import (
 var functionWords = map[string]string{
 	"en": "the of and to in is are was were be for with that this these those which what how why when where who does do did has have had not from by on at it its as or can will would should an if than then there their they you your we our i my he she his her but",
 	"es": "el la los las un una unos unas de del y en que es son fue era ser para por con este esta esto estos estas ese esa lo se su sus no como cuando donde quien cual cuales cuanto cuantos cuanta cuantas al mas pero porque si hay tiene tienen puede pueden ha han yo me mi tu te nos sobre entre desde hasta cuesta",
-	"fr": "le la les un une des de du et en est sont etait etre pour par avec ce cet cette ces qui que quoi dont ou ne pas se son sa ses comment quand pourquoi quel quelle quels quelles combien au aux plus mais si il elle ils elles on nous vous je leur a ont peut dans sur l d qu c s n",
+	"fr": "le la les un une des de du et en est sont etait etre pour par avec ce cet cette ces qui que quoi dont ou ne pas se son sa ses comment quand pourquoi quel quelle quels quelles combien au aux plus mais si il elle ils elles on nous vous je leur a ont peut dans sur qu",
 	"de": "der die das den dem des ein eine einen einem einer eines und in ist sind war waren sein fur mit von zu zum zur auf nicht sich wie wann warum wo wer was welche welcher welches wird werden wurde hat haben auch als an aus bei nach oder aber wenn man er sie es ich wir ihr kann konnen im am um uber lange",
 	"pt": "o a os as um uma uns umas de do da dos das e em no na nos nas que e sao foi era ser para por com este esta isto esse essa se seu sua seus suas nao como quando onde quem qual quais quanto quantos ao mais mas porque ha tem pode podem pelo pela eu me meu ele ela voce sobre entre ate",
 	"it": "il lo la i gli le un uno una di del della dei delle e in che sono era essere per con questo questa questi queste si suo sua non come quando dove chi quale quali quanto quanti al alla piu ma perche se ha hanno puo da dal dalla nel nella sul sulla io mi ci anche",
@@ -48,6 +48,8 @@ const (
 	// One language must have this many of the words that are of any, and this many times those of the next one.
 	minFunctionWords = 2
 	clearlyMore      = 1.4
+	// A text of more words than a question must have this many different ones: a variable's name that comes again and again is none.
+	questionWords, minDifferent = 24, 3
 	// minShare of all words must be function words of the language: lists, tables and programs have few.
 	minShare = 0.12
 	// minScriptShare of the letters must be of a script; a Japanese text has a tenth of its letters in kana at least.
@@ -98,10 +100,12 @@ var marks = map[string]string{"¿": "es", "¡": "es", "ñ": "es", "ß": "de", "�
 
 // wordLanguage counts function words, and each mark once. A word of fewer languages tells more.
 func wordLanguage(text string) string {
-	words, hits, score := 0, map[string]int{}, map[string]float64{}
+	words, hits, score, different := 0, map[string]int{}, map[string]float64{}, map[string]int{}
+	seen := map[string]bool{}
 	for mark, l := range marks {
 		if strings.Contains(text, mark) {
 			hits[l]++
+			different[l]++
 			score[l]++
 		}
 	}
@@ -110,7 +114,11 @@ func wordLanguage(text string) string {
 		for _, l := range languagesOf[word] {
 			hits[l]++
 			score[l] += 1 / float64(len(languagesOf[word]))
+			if !seen[word] {
+				different[l]++
+			}
 		}
+		seen[word] = len(languagesOf[word]) > 0
 	}
 	best, second := "", 0.0
 	for l, s := range score {
@@ -122,6 +130,9 @@ func wordLanguage(text string) string {
 		if l != best {
 			second = max(second, s)
 		}
+	}
+	if words > questionWords && different[best] < minDifferent {
+		return ""
 	}
 	if hits[best] < minFunctionWords || score[best] < clearlyMore*second || float64(hits[best]) < minShare*float64(words) {
 		return ""

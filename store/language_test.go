@@ -31,6 +31,8 @@ func TestDetectLanguage(t *testing.T) {
 		"VACUUM":                                                          "",
 		"pg_stat_activity":                                                "",
 		"":                                                                "",
+		strings.Repeat(`prompt = "\n\nHuman: Hello\n\nAssistant:" `, 20):  "",
+		strings.Repeat(`la.x = un.z; `, 20):                       "",
 		"func main() { fmt.Println(x) }":                                  "",
 		"Berlin 3,645,000; Hamburg 1,841,000":                             "",
 		"The Cyrillic letter Д and the Greek letter Ω are in this text":   "en",
@@ -49,4 +51,30 @@ func FuzzDetectLanguage(f *testing.F) {
 			t.Errorf("DetectLanguage(%q) = %q, and another time %q", text, got, store.DetectLanguage(text))
 		}
 	})
+}
+
+func TestStopWordsOfAQuestionAreNotRareWordsOfAnotherLanguage(t *testing.T) {
+	t.Parallel()
+	s, c := setup(t)
+	load(t, s, c, "en.md", "the libraries that are used for testing\nhow the weather is in the north\nwhat the tests are for")
+	d := newDocument(c, "fr.md", "des mots: what the tests are")
+	d.Language = "fr"
+	doc, _, err := s.PutDocument(t.Context(), d, noQueue)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.BeginWork(t.Context(), doc.ID, doc.Revision); err != nil {
+		t.Fatal(err)
+	}
+	foreign := chunksOf("pour les mots the and for are in what that is")
+	if err := s.Complete(t.Context(), store.Completion{DocumentID: doc.ID, Revision: doc.Revision, Text: "x", Chunks: foreign, Total: len(foreign)}); err != nil {
+		t.Fatal(err)
+	}
+	got, err := s.Search(t.Context(), store.SearchQuery{Collection: fresh(t, s), Text: "what are the libraries for testing that is in the north", Mode: store.Lexical})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got[0].URI != "en.md" {
+		t.Errorf("the first passage is %q", got[0].Text)
+	}
 }

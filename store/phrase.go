@@ -15,6 +15,10 @@ const (
 	// maxPhrases of a question are looked for; the others are words like any.
 	maxPhrases = 4
 
+	// A single word in quotation marks is looked for as it stands in a question of up to as many words; in a longer one the
+	// marks are emphasis or distance.
+	singleWordQuestion = 6
+
 	// maxPhraseTexts bounds the texts that are read to see whether a phrase is there: the best by words.
 	maxPhraseTexts = 200
 
@@ -36,9 +40,11 @@ func phrasesOf(text string, languages []string) (phrases []phrase) {
 	if len(languages) == 0 {
 		languages = []string{"en"}
 	}
+	long := len(strings.Fields(spaced(text))) > singleWordQuestion
 	for _, q := range quoted.FindAllString(text, -1) {
 		p := phrase{words: spaced(q)}
-		if strings.TrimSpace(p.words) == "" || len(phrases) == maxPhrases {
+		n := len(strings.Fields(p.words))
+		if n == 0 || n == 1 && long || len(phrases) == maxPhrases {
 			continue
 		}
 		words := strings.Map(func(r rune) rune { // without compounds, which the text may continue

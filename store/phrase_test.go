@@ -70,3 +70,23 @@ func TestPhrasesThatAreNowhereChangeNothing(t *testing.T) {
 		}
 	}
 }
+
+func TestOneQuotedWordOfALongQuestionIsAWordLikeAny(t *testing.T) {
+	t.Parallel()
+	s, c := setup(t)
+	load(t, s, c, "a.md", "how modules and types of modules are checked for their contexts\nit matches")
+	c = fresh(t, s)
+	first := func(query string) store.Passage {
+		got, err := s.Search(t.Context(), store.SearchQuery{Collection: c, Text: query, Mode: store.Lexical})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got[0]
+	}
+	if got := first(`modules checked "matches"`); got.Text != "it matches" || got.Phrases == nil {
+		t.Errorf("a short question's first passage is %q, phrases %v", got.Text, got.Phrases)
+	}
+	if got := first(`how are types of modules checked when a context "matches" them`); got.Text == "it matches" || got.Phrases != nil {
+		t.Errorf("a long question's first passage is %q, phrases %v", got.Text, got.Phrases)
+	}
+}
