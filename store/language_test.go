@@ -11,6 +11,9 @@ func TestDetectLanguage(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
 		"How do I take a base backup?":                                    "en",
+		"A Note on Virtual Memory Indexes":                                "",
+		"Comment on Average Binary Search Length":                         "",
+		"FORTRAN IV as a Syntax Language":                                 "",
 		"What is WAL?":                                                    "en",
 		"How long are receipts kept?":                                     "en",
 		"Why does the tower lean?":                                        "en",
@@ -32,7 +35,7 @@ func TestDetectLanguage(t *testing.T) {
 		"pg_stat_activity":                                                "",
 		"":                                                                "",
 		strings.Repeat(`prompt = "\n\nHuman: Hello\n\nAssistant:" `, 20):  "",
-		strings.Repeat(`la.x = un.z; `, 20):                       "",
+		strings.Repeat(`la.x = un.z; `, 20):                               "",
 		"func main() { fmt.Println(x) }":                                  "",
 		"Berlin 3,645,000; Hamburg 1,841,000":                             "",
 		"The Cyrillic letter Д and the Greek letter Ω are in this text":   "en",
