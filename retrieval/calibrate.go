@@ -23,7 +23,7 @@ type scale struct {
 var plainScale = scale{mean: 0.016, deviation: 0.068, together: 0.739}
 
 const (
-	// nearEnough on the model's scale: above it a cosine tells no more about whether the passages answer, only that they are
+	// nearEnough on the model's scale: above it a cosine tells little about whether the passages answer, mostly that they are
 	// about the same thing.
 	nearEnough = 0.55
 	// fewChunks: the chance of fewer is no longer estimated by their number.
@@ -38,7 +38,7 @@ func (s scale) nearness(cosine float64, n int64) (near float64, ok bool) {
 	if s.together-apart < minSpread {
 		return 0, false
 	}
-	return math.Max(-0.5, math.Min(nearEnough, (cosine-apart)/(s.together-apart))), true
+	return math.Max(-0.5, math.Min(1, (cosine-apart)/(s.together-apart))), true
 }
 
 // minSpread between chance and an answer. all-MiniLM-L6-v2 has 0.4 among a thousand chunks.

@@ -13,8 +13,9 @@ const evidencePassages = 5
 // same each time.
 type evidenceFeatures struct {
 	Cosine   float64 // best cosine
-	Nearness float64 // the same on the model's own scale (scale.nearness)
-	Vectors  bool    // the two are known
+	Nearness float64 // the same on the model's own scale (scale.nearness), up to nearEnough
+	Beyond   float64 // what it has above that
+	Vectors  bool    // the three are known
 	Passage  float64 // rarity-weighted share of the question's words in the best single passage
 	Together float64 // the same in the first few together
 	Sentence float64 // the same in the best two adjacent sentences
@@ -32,7 +33,8 @@ func featuresOf(question string, passages []store.Passage, sc scale, b *backgrou
 		}
 	}
 	if f.Vectors {
-		f.Nearness, f.Vectors = sc.nearness(f.Cosine, b.size())
+		near, known := sc.nearness(f.Cosine, b.size())
+		f.Nearness, f.Beyond, f.Vectors = min(near, nearEnough), max(near-nearEnough, 0), known
 	}
 	passages = passages[:min(len(passages), evidencePassages)]
 	f.cover(weighQuestion(question, b), passages)
@@ -144,11 +146,12 @@ func add(to, from map[string]bool) {
 var askingWords = set("many much kind type sort name year date time people person percentage number amount long often far old tell explain describe mean work happen list give define")
 
 // Weights of the evidence score, fitted by TestFitEvidence on questions of some collections asked of their own and of
-// another, and on unanswerable ones; measured on the others (docs/grounding.md).
-type evidenceWeights struct{ bias, near, together, apart, stated, denied, opposed, focus float64 }
+// another, and on unanswerable ones; measured on the others (docs/grounding.md). That words stand in one sentence tells more than
+// that they stand in one passage, which is why passage counts against them.
+type evidenceWeights struct{ bias, near, beyond, together, passage, apart, stated, denied, opposed, focus float64 }
 
 var (
-	withVectors = evidenceWeights{bias: -3.8, near: 11, together: 2, apart: -3.5, stated: 0.6, denied: -0.45, opposed: -0.55, focus: 0.9}
+	withVectors = evidenceWeights{bias: -3.4, near: 11, beyond: 1.5, together: 2, passage: -0.7, apart: -3.5, stated: 1.2, denied: -1, opposed: -1, focus: 0.9}
 	wordsAlone  = evidenceWeights{bias: -3.2, together: 6.5, stated: 0.3, denied: -0.2, opposed: -0.25, focus: 0.4}
 )
 
@@ -158,7 +161,7 @@ func (f evidenceFeatures) score() float64 {
 	if f.Vectors {
 		w = withVectors
 	}
-	return logistic(w.bias + w.near*f.Nearness + w.together*f.Together + w.apart*f.Apart + w.stated*f.Stated + w.denied*f.Denied +
+	return logistic(w.bias + w.near*f.Nearness + w.beyond*f.Beyond + w.together*f.Together + w.passage*f.Passage + w.apart*f.Apart + w.stated*f.Stated + w.denied*f.Denied +
 		w.opposed*f.Opposed + w.focus*(f.Sentence-f.Passage))
 }
 

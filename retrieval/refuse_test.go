@@ -181,12 +181,12 @@ func TestFitEvidence(t *testing.T) {
 	var yes []bool
 	var share []float64
 	for _, a := range all {
-		rows = append(rows, []float64{1, a.Nearness, a.Together, a.Stated, a.Denied, a.Opposed, a.Sentence - a.Passage, a.Apart})
+		rows = append(rows, []float64{1, a.Nearness, a.Together, a.Stated, a.Denied, a.Opposed, a.Sentence - a.Passage, a.Apart, a.Beyond, a.Passage})
 		yes = append(yes, a.kind == "own")
 		share = append(share, map[string]float64{"adversarial": 1.0 / 3}[a.kind]+map[bool]float64{true: 1}[a.kind != "adversarial"])
 	}
 	w := fitLogistic(rows, yes, share)
-	t.Logf("fitted: bias %.2f near %.2f together %.2f stated %.2f denied %.2f opposed %.2f focus %.2f apart %.2f; in use: %+v", w[0], w[1], w[2], w[3], w[4], w[5], w[6], w[7], withVectors)
+	t.Logf("fitted: bias %.2f near %.2f together %.2f stated %.2f denied %.2f opposed %.2f focus %.2f apart %.2f beyond %.2f passage %.2f; in use: %+v", w[0], w[1], w[2], w[3], w[4], w[5], w[6], w[7], w[8], w[9], withVectors)
 	area := func(score func(i int) float64) float64 {
 		var own, other []float64
 		for i, a := range all {
