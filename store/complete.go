@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/pgvector/pgvector-go"
@@ -182,6 +183,7 @@ type prepared struct {
 	first       int64 // id of the first chunk
 	language    string
 	translateTo string
+	known       []string // languages of the collection
 	title       string
 	vectors     []pgvector.HalfVector
 	postings    []byte
@@ -193,9 +195,9 @@ type prepared struct {
 func (s *Store) prepare(ctx context.Context, c Completion) (*prepared, error) {
 	p := &prepared{Completion: c}
 	err := s.pool.QueryRow(ctx, `
-		SELECT sp.id, sp.dimensions, coalesce(nullif($2, ''), s.title), coalesce(nullif($3, ''), s.language), k.translate_to
+		SELECT sp.id, sp.dimensions, coalesce(nullif($2, ''), s.title), coalesce(nullif($3, ''), s.language), k.translate_to, k.languages
 		FROM documents d JOIN document_sources s ON s.document_id = d.id JOIN collections k ON k.id = d.collection_id JOIN spaces sp ON sp.id = k.space_id
-		WHERE d.id = $1`, c.DocumentID, c.Title, c.Language).Scan(&p.space.ID, &p.space.Dimensions, &p.title, &p.language, &p.translateTo)
+		WHERE d.id = $1`, c.DocumentID, c.Title, c.Language).Scan(&p.space.ID, &p.space.Dimensions, &p.title, &p.language, &p.translateTo, &p.known)
 	if err != nil {
 		return nil, err
 	}
@@ -261,10 +263,11 @@ type visible struct {
 	first      int64
 	chunks     int
 	words      int64
+	generation int64
 }
 
 const visibleLocked = `
-	SELECT d.id, d.collection_id, k.space_id, d.first_chunk, d.chunk_count, d.word_count
+	SELECT d.id, d.collection_id, k.space_id, d.first_chunk, d.chunk_count, d.word_count, d.generation
 	FROM documents d JOIN collections k ON k.id = d.collection_id WHERE d.id = $1 %s FOR UPDATE OF d`
 
 func lockVisible(ctx context.Context, tx pgx.Tx, id string) (visible, error) {
@@ -282,7 +285,7 @@ func lockWanted(ctx context.Context, tx pgx.Tx, id string, revision int64) (visi
 
 func scanVisible(row pgx.Row) (v visible, err error) {
 	var space Space
-	err = row.Scan(&v.document, &v.collection, &space.ID, &v.first, &v.chunks, &v.words)
+	err = row.Scan(&v.document, &v.collection, &space.ID, &v.first, &v.chunks, &v.words, &v.generation)
 	v.table = space.table()
 	return v, err
 }
@@ -326,7 +329,7 @@ func (p *prepared) swap(ctx context.Context, tx pgx.Tx) (collection int64, err e
 	}
 	var b pgx.Batch
 	p.moveStaged(&b, old.collection)
-	if err := p.describe(&b, old.collection); err != nil {
+	if err := p.describe(&b, old); err != nil {
 		return 0, err
 	}
 	// Last, because other writers of the collection may wait for the counters' row.
@@ -372,9 +375,9 @@ func (p *prepared) moveStaged(b *pgx.Batch, collection int64) {
 }
 
 // describe makes the document's row tell of the new version, and keeps its words and its text.
-func (p *prepared) describe(b *pgx.Batch, collection int64) error {
+func (p *prepared) describe(b *pgx.Batch, old visible) error {
 	if len(p.postings) > 0 {
-		b.Queue("INSERT INTO fresh_postings (first_chunk, collection_id, chunks, packed) VALUES ($1, $2, $3, $4)", p.first, collection, p.Total, p.postings)
+		b.Queue("INSERT INTO fresh_postings (first_chunk, collection_id, chunks, packed) VALUES ($1, $2, $3, $4)", p.first, old.collection, p.Total, p.postings)
 	}
 	b.Queue(`
 		UPDATE documents d SET status = 'completed', error_code = NULL, error_text = NULL, generation = $2, chunk_count = $3, token_count = $4,
@@ -383,9 +386,12 @@ func (p *prepared) describe(b *pgx.Batch, collection int64) error {
 		p.DocumentID, p.Revision, p.Total, p.tokens, p.words, p.first, p.title, p.language)
 	b.Queue(`
 		INSERT INTO document_texts (document_id, collection_id, text) VALUES ($1, $2, $3)
-		ON CONFLICT (document_id) DO UPDATE SET text = excluded.text`, p.DocumentID, collection, p.Text)
-	p.addLanguages(b, collection)
-	return putTimes(b, p.DocumentID, collection, p.Times)
+		ON CONFLICT (document_id) DO UPDATE SET text = excluded.text`, p.DocumentID, old.collection, p.Text)
+	p.addLanguages(b, old.collection)
+	if p.Times == nil && old.generation == 0 {
+		return nil
+	}
+	return putTimes(b, p.DocumentID, old.collection, p.Times)
 }
 
 // addLanguages tells searches in which languages the collection's words are stemmed.
@@ -393,6 +399,10 @@ func (p *prepared) addLanguages(b *pgx.Batch, collection int64) {
 	languages := []string{stemLanguage(p.language)}
 	if p.translateTo != "" {
 		languages = append(languages, stemLanguage(p.translateTo))
+	}
+	languages = slices.DeleteFunc(languages, func(l string) bool { return slices.Contains(p.known, l) }) // none goes away
+	if len(languages) == 0 {
+		return
 	}
 	b.Queue(`
 		UPDATE collections SET languages = languages || (SELECT array_agg(DISTINCT l) FROM unnest($2::text[]) AS l WHERE NOT l = ANY(languages))
