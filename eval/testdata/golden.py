@@ -4,7 +4,8 @@
     v/bin/python golden.py ../../../shared/data > golden.json
 
 The runs med and cranfield (its first queries) are real ones, of lexical search through the HTTP API; their judgements stay in
-the data folder. The run edge holds ties, scores that differ beyond 32 bits, grades, negative grades, missing and unjudged
+the data folder. drawn.qrels.tsv has judgements drawn by lot for the run med, so that a real run is measured without that folder
+too (draw.py made it). The run edge holds ties, scores that differ beyond 32 bits, grades, negative grades, missing and unjudged
 queries.
 """
 import gzip, json, sys
@@ -22,7 +23,7 @@ def run(path):
         return list(ir_measures.read_trec_run(f.read()))
 
 out = {}
-for name, path, judged in [("edge", "edge.run", "edge.qrels.tsv")] + [(c, c + ".run.gz", f"{sys.argv[1]}/{c}/qrels/test.tsv") for c in ("cranfield", "med")]:
+for name, path, judged in [("edge", "edge.run", "edge.qrels.tsv"), ("drawn", "med.run.gz", "drawn.qrels.tsv")] + [(c, c + ".run.gz", f"{sys.argv[1]}/{c}/qrels/test.tsv") for c in ("cranfield", "med")]:
     ranking, judgements = run(path), qrels(judged)
     if name == "cranfield":
         asked = {r.query_id for r in ranking}
