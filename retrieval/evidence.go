@@ -20,7 +20,6 @@ type evidenceFeatures struct {
 	Together float64 // the same in the first few together
 	Sentence float64 // the same in the best two adjacent sentences
 	Apart    float64 // Together less Passage, for a question of few words
-	Missing  float64 // weight of the heaviest word that none of the first few holds, of the heaviest word of all
 	Stated   float64 // the checker's score of the question, taken for a statement
 	Denied   float64 // 1: the best span negates what the question asserts, or the other way round
 	Opposed  float64 // 1: it speaks of the contrary
@@ -49,7 +48,6 @@ type weighted struct {
 	words   []token // content words, each once
 	weights []float64
 	sum     float64
-	most    float64
 }
 
 func weighQuestion(question string, b *background) weighted {
@@ -67,7 +65,6 @@ func weighQuestion(question string, b *background) weighted {
 		w.words = append(w.words, t)
 		w.weights = append(w.weights, weight)
 		w.sum += weight
-		w.most = max(w.most, weight)
 	}
 	return w
 }
@@ -118,9 +115,6 @@ func (f *evidenceFeatures) cover(w weighted, passages []store.Passage) {
 	}
 	f.Together = w.share(all)
 	f.Apart = (f.Together - f.Passage) * w.terseness()
-	for i, t := range w.words {
-		f.Missing = max(f.Missing, (1-held(t, all))*w.weights[i]/w.most)
-	}
 }
 
 // coverSentences looks at each sentence with the one before it and the title.

@@ -95,19 +95,9 @@ func overlapsAny(all []Finding, f Finding) bool {
 var errOpinion = errors.New("no opinion")
 
 func (s *Service) askJudge(ctx context.Context, sentence string, spans []Finding) (o opinion, u Usage, err error) {
-	if err := s.chatBudget.Wait(ctx, true); err != nil {
-		return o, u, fmt.Errorf("wait for the model's rate limit: %w", err)
-	}
-	schema, err := workersai.SchemaOf[opinion]()
+	got, err := askJSON[opinion](ctx, s, "judge", judgeTokens, judgeMessages(sentence, spans))
 	if err != nil {
 		return o, u, err
-	}
-	zero := 0.0
-	got, err := s.thinker.Chat(ctx, workersai.ChatRequest{Model: s.cfg.ChatModel, MaxTokens: judgeTokens, Temperature: &zero,
-		Messages: judgeMessages(sentence, spans), Format: &workersai.ResponseFormat{Type: "json_schema", Schema: schema}})
-	if err != nil {
-		s.obey(ctx, s.chatBudget, err)
-		return o, u, fmt.Errorf("judge with %s: %w", s.cfg.ChatModel, err)
 	}
 	o, err = readOpinion(got.Text, len(spans))
 	return o, Usage{got.Usage.PromptTokens, got.Usage.CompletionTokens}, err

@@ -44,19 +44,9 @@ func (s *Service) listwise(ctx context.Context, query string, passages []store.P
 	}
 	ctx, cancel := context.WithTimeout(ctx, listwiseTimeout)
 	defer cancel()
-	if err := s.chatBudget.Wait(ctx, true); err != nil {
-		return nil, fmt.Errorf("wait for the model's rate limit: %w", err)
-	}
-	schema, err := workersai.SchemaOf[listwiseOrder]()
+	got, err := askJSON[listwiseOrder](ctx, s, "order passages", 32+orderTokens*len(passages), listwiseMessages(query, passages))
 	if err != nil {
 		return nil, err
-	}
-	zero := 0.0
-	got, err := s.thinker.Chat(ctx, workersai.ChatRequest{Model: s.cfg.ChatModel, MaxTokens: 32 + orderTokens*len(passages), Temperature: &zero,
-		Messages: listwiseMessages(query, passages), Format: &workersai.ResponseFormat{Type: "json_schema", Schema: schema}})
-	if err != nil {
-		s.obey(ctx, s.chatBudget, err)
-		return nil, fmt.Errorf("order passages with %s: %w", s.cfg.ChatModel, err)
 	}
 	return orderOf(got.Text, len(passages))
 }

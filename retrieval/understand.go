@@ -164,24 +164,33 @@ func (a *answering) think(ctx context.Context, follows bool) (*thought, string) 
 var errThought = errors.New("not the question asked")
 
 func (a *answering) askThought(ctx context.Context, follows bool) (*thought, error) {
-	s := a.s
-	if err := s.chatBudget.Wait(ctx, true); err != nil {
-		return nil, fmt.Errorf("wait for the model's rate limit: %w", err)
-	}
-	schema, err := workersai.SchemaOf[thought]()
+	got, err := askJSON[thought](ctx, a.s, "understand", understandTokens, a.thinkMessages(follows))
 	if err != nil {
 		return nil, err
-	}
-	zero := 0.0
-	got, err := s.thinker.Chat(ctx, workersai.ChatRequest{Model: s.cfg.ChatModel, MaxTokens: understandTokens, Temperature: &zero,
-		Messages: a.thinkMessages(follows), Format: &workersai.ResponseFormat{Type: "json_schema", Schema: schema}})
-	if err != nil {
-		s.obey(ctx, s.chatBudget, err)
-		return nil, fmt.Errorf("understand with %s: %w", s.cfg.ChatModel, err)
 	}
 	a.researched.PromptTokens += got.Usage.PromptTokens
 	a.researched.CompletionTokens += got.Usage.CompletionTokens
 	return a.checkThought(got.Text, follows)
+}
+
+// askJSON asks the chat model for a T in JSON, at temperature 0, within its rate limit; the reply is to be checked. doing is
+// what errors say.
+func askJSON[T any](ctx context.Context, s *Service, doing string, maxTokens int, messages []workersai.Message) (*workersai.ChatResponse, error) {
+	if err := s.chatBudget.Wait(ctx, true); err != nil {
+		return nil, fmt.Errorf("wait for the model's rate limit: %w", err)
+	}
+	schema, err := workersai.SchemaOf[T]()
+	if err != nil {
+		return nil, err
+	}
+	zero := 0.0
+	got, err := s.thinker.Chat(ctx, workersai.ChatRequest{Model: s.cfg.ChatModel, MaxTokens: maxTokens, Temperature: &zero,
+		Messages: messages, Format: &workersai.ResponseFormat{Type: "json_schema", Schema: schema}})
+	if err != nil {
+		s.obey(ctx, s.chatBudget, err)
+		return nil, fmt.Errorf("%s with %s: %w", doing, s.cfg.ChatModel, err)
+	}
+	return got, nil
 }
 
 func (a *answering) thinkMessages(follows bool) []workersai.Message {
