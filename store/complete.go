@@ -85,19 +85,19 @@ type Chunk struct {
 // them again. Idempotent per ordinal. ErrSuperseded, ErrNotFound, ErrInvalidVector.
 func (s *Store) StageChunks(ctx context.Context, documentID string, revision int64, chunks []Chunk) error {
 	err := s.write(ctx, func(tx pgx.Tx) error {
-		dimensions, err := lockRevision(ctx, tx, documentID, revision)
+		v, err := lockWanted(ctx, tx, documentID, revision)
 		if err != nil {
 			return err
 		}
 		ordinals := make([]int, len(chunks))
 		values := make([][]any, len(chunks))
 		for i, c := range chunks {
-			v, err := unitVector(c.Embedding, dimensions)
+			embedding, err := unitVector(c.Embedding, v.dimensions)
 			if err != nil {
 				return fmt.Errorf("chunk %d: %w", c.Ordinal, err)
 			}
 			ordinals[i] = c.Ordinal
-			values[i] = []any{documentID, revision, c.Ordinal, headingOf(c), c.Start, c.End, c.Tokens, c.Text, c.Translation, v}
+			values[i] = []any{documentID, revision, c.Ordinal, headingOf(c), c.Start, c.End, c.Tokens, c.Text, c.Translation, embedding}
 		}
 		_, err = tx.Exec(ctx, "DELETE FROM staged_chunks WHERE document_id = $1 AND (revision <> $2 OR ordinal = ANY($3))", documentID, revision, ordinals)
 		if err != nil {
@@ -115,17 +115,6 @@ func headingOf(c Chunk) []string {
 		return []string{}
 	}
 	return c.Heading
-}
-
-// lockRevision makes sure that the revision is still wanted, until the transaction ends, and returns its space's dimensions.
-func lockRevision(ctx context.Context, tx pgx.Tx, documentID string, revision int64) (dimensions int, err error) {
-	err = tx.QueryRow(ctx, `
-		SELECT s.dimensions FROM documents d JOIN collections k ON k.id = d.collection_id JOIN spaces s ON s.id = k.space_id
-		WHERE d.id = $1 AND d.revision = $2 AND d.status IN ('queued', 'running') FOR UPDATE OF d`, documentID, revision).Scan(&dimensions)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return 0, whyNot(ctx, tx, documentID)
-	}
-	return dimensions, err
 }
 
 // StagedOrdinals lists the ordinals staged for the revision with the SHA-256 of their texts.
@@ -260,6 +249,7 @@ type visible struct {
 	document   string
 	collection int64
 	table      string
+	dimensions int // of its space
 	first      int64
 	chunks     int
 	words      int64
@@ -267,14 +257,15 @@ type visible struct {
 }
 
 const visibleLocked = `
-	SELECT d.id, d.collection_id, k.space_id, d.first_chunk, d.chunk_count, d.word_count, d.generation
-	FROM documents d JOIN collections k ON k.id = d.collection_id WHERE d.id = $1 %s FOR UPDATE OF d`
+	SELECT d.id, d.collection_id, s.id, s.dimensions, d.first_chunk, d.chunk_count, d.word_count, d.generation
+	FROM documents d JOIN collections k ON k.id = d.collection_id JOIN spaces s ON s.id = k.space_id WHERE d.id = $1 %s FOR UPDATE OF d`
 
 func lockVisible(ctx context.Context, tx pgx.Tx, id string) (visible, error) {
 	return scanVisible(tx.QueryRow(ctx, fmt.Sprintf(visibleLocked, ""), id))
 }
 
-// lockWanted is lockVisible for the revision that a worker has processed.
+// lockWanted is lockVisible for a revision that is still wanted, and that stays so until the transaction ends: ErrSuperseded,
+// ErrNotFound.
 func lockWanted(ctx context.Context, tx pgx.Tx, id string, revision int64) (visible, error) {
 	v, err := scanVisible(tx.QueryRow(ctx, fmt.Sprintf(visibleLocked, "AND d.revision = $2 AND d.status IN ('queued', 'running')"), id, revision))
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -285,7 +276,7 @@ func lockWanted(ctx context.Context, tx pgx.Tx, id string, revision int64) (visi
 
 func scanVisible(row pgx.Row) (v visible, err error) {
 	var space Space
-	err = row.Scan(&v.document, &v.collection, &space.ID, &v.first, &v.chunks, &v.words, &v.generation)
+	err = row.Scan(&v.document, &v.collection, &space.ID, &v.dimensions, &v.first, &v.chunks, &v.words, &v.generation)
 	v.table = space.table()
 	return v, err
 }
@@ -412,7 +403,7 @@ func (p *prepared) addLanguages(b *pgx.Batch, collection int64) {
 // Fail records the revision's permanent error; the old generation stays visible. ErrSuperseded, ErrNotFound.
 func (s *Store) Fail(ctx context.Context, documentID string, revision int64, code, text string) error {
 	err := s.write(ctx, func(tx pgx.Tx) error {
-		if _, err := lockRevision(ctx, tx, documentID, revision); err != nil {
+		if _, err := lockWanted(ctx, tx, documentID, revision); err != nil {
 			return err
 		}
 		_, err := tx.Exec(ctx, "UPDATE documents SET status = 'error', error_code = $2, error_text = $3, updated_at = now() WHERE id = $1", documentID, code, text)

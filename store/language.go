@@ -111,14 +111,17 @@ func wordLanguage(text string) string {
 	}
 	for word := range strings.FieldsFuncSeq(strings.ToLower(fold(text)), func(r rune) bool { return !unicode.IsLetter(r) }) {
 		words++
-		for _, l := range languagesOf[word] {
+		of := languagesOf[word]
+		for _, l := range of {
 			hits[l]++
-			score[l] += 1 / float64(len(languagesOf[word]))
+			score[l] += 1 / float64(len(of))
 			if !seen[word] {
 				different[l]++
 			}
 		}
-		seen[word] = len(languagesOf[word]) > 0
+		if of != nil {
+			seen[word] = true
+		}
 	}
 	best, second := "", 0.0
 	for l, s := range score {
