@@ -76,7 +76,7 @@ func describeJSON(err error, body []byte, v any) error {
 	case errors.As(err, &syntax):
 		return &problem{status: 400, Code: "invalid_json", Message: fmt.Sprintf("malformed JSON at %s: %v", position(body, syntax.Offset), syntax)}
 	case errors.As(err, &kind):
-		return invalid("field %q cannot be %s: it takes %s", strings.TrimPrefix(kind.Field, "rankingInput."), kind.Value, friendlyKind(kind.Type.Kind().String()))
+		return invalid("field %q cannot be %s: it takes %s", fieldName(kind.Field, v), kind.Value, friendlyKind(kind.Type.Kind().String()))
 	}
 	if name, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
 		return &problem{status: 400, Code: "unknown_field", Message: fmt.Sprintf("unknown field %s: this route takes %s", name, strings.Join(fieldsOf(v), ", "))}
@@ -138,15 +138,31 @@ func number(c echo.Context, name string, low, high, otherwise int) (int, error) 
 
 // fieldsOf lists the JSON fields that v takes.
 func fieldsOf(v any) []string {
-	t := reflect.TypeOf(v)
-	for t.Kind() == reflect.Pointer {
-		t = t.Elem()
-	}
 	var names []string
-	for _, field := range reflect.VisibleFields(t) { // those of embedded structs, too
+	for _, field := range reflect.VisibleFields(structOf(v)) { // those of embedded structs, too
 		if name, _, _ := strings.Cut(field.Tag.Get("json"), ","); name != "" {
 			names = append(names, name)
 		}
 	}
 	return names
+}
+
+// fieldName is a field as JSON has it: encoding/json tells those of embedded structs with the struct's name before them.
+func fieldName(field string, v any) string {
+	if t := structOf(v); t.Kind() == reflect.Struct {
+		for _, f := range reflect.VisibleFields(t) {
+			if f.Anonymous {
+				field = strings.TrimPrefix(field, f.Name+".")
+			}
+		}
+	}
+	return field
+}
+
+func structOf(v any) reflect.Type {
+	t := reflect.TypeOf(v)
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	return t
 }
