@@ -248,10 +248,7 @@ func (p *packer) add(s piece) {
 }
 
 func (p *packer) fits(s piece) bool {
-	tokens, start := s.tokens, s.start
-	for _, q := range p.pieces {
-		tokens += q.tokens
-	}
+	tokens, start := s.tokens+tokensOf(p.pieces), s.start
 	if len(p.pieces) > 0 {
 		start = p.pieces[0].start
 	}
