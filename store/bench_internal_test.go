@@ -184,6 +184,7 @@ func BenchmarkSearch(b *testing.B) {
 			b.Run("recall", func(b *testing.B) { reportRecall(b, s, k, c) })
 			b.Run("hybrid", func(b *testing.B) { compareHybrid(b, s, k, c) })
 			b.Run("lexical", func(b *testing.B) { compareFullText(b, s, k, c) })
+			b.Run("designs", func(b *testing.B) { compareDesigns(b, s, k, c) })
 		})
 	}
 }
