@@ -144,8 +144,8 @@ func parseQueries(r io.Reader) ([]Question, error) {
 	return all, err
 }
 
-// beirDocuments yields corpus.jsonl. A document's text is its title and its text, as the published baselines have it; one with
-// neither is left out, since there is nothing to find.
+// beirDocuments yields corpus.jsonl. A document without text has its title as text; one with neither is left out, since there is
+// nothing to find.
 func beirDocuments(dir string) iter.Seq2[Document, error] {
 	return func(yield func(Document, error) bool) {
 		f, err := os.Open(filepath.Join(dir, "corpus.jsonl"))
@@ -163,7 +163,7 @@ func beirDocuments(dir string) iter.Seq2[Document, error] {
 			if err := json.Unmarshal(line, &d); err != nil {
 				return err
 			}
-			text := strings.TrimSpace(d.Title + "\n\n" + d.Text)
+			text := cmp.Or(strings.TrimSpace(d.Text), strings.TrimSpace(d.Title))
 			if text != "" && !yield(Document{d.ID, d.Title, text, "text/plain"}, nil) {
 				return errStopped
 			}

@@ -55,7 +55,7 @@ func TestOpenBEIR(t *testing.T) {
 		}
 		got = append(got, d)
 	}
-	wantDocs := []eval.Document{{URI: "d1", Title: "T", Text: "T\n\none", MediaType: "text/plain"}, {URI: "d3", Title: "Alone", Text: "Alone", MediaType: "text/plain"}}
+	wantDocs := []eval.Document{{URI: "d1", Title: "T", Text: "one", MediaType: "text/plain"}, {URI: "d3", Title: "Alone", Text: "Alone", MediaType: "text/plain"}}
 	if diff := cmp.Diff(wantDocs, got); diff != "" {
 		t.Errorf("documents (-want +got):\n%s", diff)
 	}

@@ -63,12 +63,13 @@ func contextOf(path []string) string { return strings.Join(path, " > ") }
 // Chunk cuts a text at headings, then blocks, sentences, words, and at last characters, and packs the pieces. With its
 // context no chunk has more than MaxTokens tokens. Together the chunks hold every character that is not blank.
 func Chunk(e Extracted, settings store.Chunking) []store.Chunk {
-	p := packer{tok: WordPiece(), text: e.Text, settings: settings}
+	p := packer{tok: WordPiece(), text: e.Text, settings: settings, titled: -1}
 	if settings.Split == store.SplitFixed {
 		return p.fixed()
 	}
-	if title := strings.Join(strings.Fields(e.Title), " "); !beginsWith(e.Text, title) {
-		p.title = title
+	p.title = strings.Join(strings.Fields(e.Title), " ")
+	if beginsWith(e.Text, p.title) {
+		p.titled = len(e.Text) - len(strings.TrimLeftFunc(e.Text, unicode.IsSpace))
 	}
 	at, cp := 0, 0
 	for _, b := range e.Blocks {
@@ -83,7 +84,7 @@ func Chunk(e Extracted, settings store.Chunking) []store.Chunk {
 	return p.chunks
 }
 
-// beginsWith tells whether the text's first words are the title: then its chunks need not be told.
+// beginsWith tells whether the text's first words are the title: then its first chunk need not be told.
 func beginsWith(text, title string) bool {
 	head := text[:min(len(text), 2*len(title)+64)]
 	return strings.HasPrefix(strings.Join(strings.Fields(head), " "), title)
@@ -122,11 +123,12 @@ type packer struct {
 	text     string
 	settings store.Chunking
 
-	title     string   // of the document, where its text does not begin with it
+	title     string   // of the document
+	titled    int      // where the text begins with the title; -1: it does not
 	path      []string // headings, outermost first
 	levels    []int
 	heading   []string // of the open chunk: path cut to its share of tokens
-	context   string   // of the open chunk: title and heading
+	context   string   // title and heading
 	budget    int      // tokens left for text beside heading and special tokens
 	pieces    []piece  // of the open chunk
 	before    []piece  // of the chunk before it, if that is of the same section
@@ -260,10 +262,18 @@ func (p *packer) flush() {
 	if !p.fresh {
 		return
 	}
-	c := store.Chunk{Ordinal: len(p.chunks), Heading: p.heading, Context: p.context, Start: p.codePoint(p.pieces[0].start)}
+	c := store.Chunk{Ordinal: len(p.chunks), Heading: p.heading, Context: p.contextAt(p.pieces[0].start), Start: p.codePoint(p.pieces[0].start)}
 	p.chunks = append(p.chunks, p.filled(c, p.pieces))
 	p.before, p.pieces = p.pieces, p.overlap(p.pieces)
 	p.fresh = false
+}
+
+// contextAt is the context of the chunk that starts there: one that begins with the title needs to be told the headings alone.
+func (p *packer) contextAt(start int) string {
+	if start == p.titled && p.context != "" {
+		return contextOf(p.heading)
+	}
+	return p.context
 }
 
 // filled is a chunk with the text of pieces.

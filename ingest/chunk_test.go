@@ -86,6 +86,18 @@ func TestChunkSettings(t *testing.T) {
 	}
 }
 
+func TestEveryChunkIsToldTheTitleOnce(t *testing.T) {
+	t.Parallel()
+	e := ingest.Extracted{Title: "All about pumps", Text: "\nAll about\npumps\n\n" + strings.Repeat("one two three four. ", 60)}
+	settings := store.Chunking{MaxTokens: 128, Overlap: 16}
+	checkChunks(t, e, settings)
+	for i, c := range ingest.Chunk(e, settings) {
+		if got := strings.Count(strings.Join(strings.Fields(ingest.EmbedText(c)), " "), e.Title); got != 1 {
+			t.Errorf("chunk %d has the title %d times:\n%s", i, got, ingest.EmbedText(c))
+		}
+	}
+}
+
 func TestFixedChunks(t *testing.T) {
 	t.Parallel()
 	e := ingest.Extracted{Text: strings.Repeat("one two three four. ", 100)}

@@ -20,7 +20,7 @@ import (
 )
 
 // chunkerVersion changes when the same text would be cut differently, so that documents are ingested anew.
-const chunkerVersion = 3
+const chunkerVersion = 4
 
 // settings is the fingerprint of everything besides the source that decides a document's chunks and vectors.
 func (s *Service) settings(c store.Collection) string {

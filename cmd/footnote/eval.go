@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -181,10 +180,7 @@ func (p *program) loadTests(ctx context.Context, c *client, o evalOptions, tests
 		if err != nil {
 			return err
 		}
-		b := []byte(d.Text)
-		found.sources = append(found.sources, loadSource{uri: d.URI, mediaType: d.MediaType, // the title is in the text: its words count once
-			size:   int64(len(b)),
-			sha256: sha256.Sum256(b), read: func() ([]byte, error) { return b, nil }})
+		found.sources = append(found.sources, bytesSource(d.URI, d.Title, d.MediaType, nil, []byte(d.Text)))
 	}
 	if o.chunking != "" {
 		in := map[string]any{"name": o.collection, "chunking": json.RawMessage(o.chunking)}
