@@ -181,12 +181,16 @@ type SearchRequest struct {
 	Filter  store.Filter
 	Mode    store.Mode
 	Ranking Ranking
+
+	Messages []workersai.Message // earlier turns, oldest first: what a follow-up is completed from
+	Steps    SearchSteps
 }
 
-// SearchTimings in milliseconds.
+// SearchTimings in milliseconds. Of several queries, which are searched for at once, those of the slowest.
 type SearchTimings struct {
-	EmbedMS  float64 `json:"embed_ms"`
-	SearchMS float64 `json:"search_ms"`
+	UnderstandMS float64 `json:"understand_ms"`
+	EmbedMS      float64 `json:"embed_ms"`
+	SearchMS     float64 `json:"search_ms"`
 }
 
 // SearchResult is what Search found.
@@ -195,6 +199,10 @@ type SearchResult struct {
 	Timings  SearchTimings
 	Degraded bool // the embedding provider is down: these were found by words alone
 	Reranked bool // false, too, where the reranker failed
+
+	Query   string   // as it was understood
+	Queries []string // what was searched for: the query, or its parts and it
+	Steps   []Step   // that were taken
 }
 
 // Question asks for an answer.
