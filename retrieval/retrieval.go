@@ -44,8 +44,11 @@ type Config struct {
 	// CheckTimeout of the vectors that a sentence is checked with; without them words alone decide. Default 2 s; negative
 	// compares no vectors.
 	CheckTimeout time.Duration
-	Judge        bool         // a capable chat model judges what the checker does not find supported
-	Logger       *slog.Logger // default slog.Default()
+	// Word tells that a word, in lower case, is spelt right whether the documents have it or not; nil: only theirs are. Without it
+	// a question about whales becomes one about "while" where there are none.
+	Word   func(word string) bool
+	Judge  bool         // a capable chat model judges what the checker does not find supported
+	Logger *slog.Logger // default slog.Default()
 }
 
 // NoPrefix as QueryPrefix embeds questions as they are.
