@@ -308,8 +308,14 @@ func (s *Server) answer(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	if id, n, ok := lastEventID(c.Request().Header.Get(lastEventIDHeader)); ok && id != "" {
-		return s.resume(c, id, n, in.Question) // the same request again, by a client that lost its connection
+	if last := c.Request().Header.Get(lastEventIDHeader); last != "" {
+		id, n, ok := lastEventID(last)
+		if !ok {
+			return invalid("Last-Event-ID is %q: give the id of an event of an answer, as it was received", last)
+		}
+		if id != "" {
+			return s.resume(c, id, n, in.Question) // the same request again, by a client that lost its connection
+		}
 	}
 	k, err := s.keep(c, in.conversationInput, &in.Collection)
 	if err != nil {
