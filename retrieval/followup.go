@@ -60,6 +60,9 @@ func (w word) vague() bool   { return vagueWords[w.token.lower] }
 // isFollowUp reports whether a question needs the conversation before it: it points back ("when was it closed?") or
 // leaves out what it asks about ("and for Germany?", "why?").
 func isFollowUp(question string) bool {
+	if parts := split(question); parts != nil {
+		return isFollowUp(parts[0]) // the others point back to it
+	}
 	words := wordsOf(question)
 	content := 0
 	for _, w := range words {

@@ -37,6 +37,10 @@ func TestStandaloneQuestions(t *testing.T) {
 		{bridge, "Which is longer?", "Which is longer? (Arden bridge opened)"},
 		{bridge, "Which are the oldest ones?", "Which are the oldest ones? (Arden bridge opened)"},
 
+		{bridge, "When was it closed and who closed it?", "When was it closed and who closed it? (Arden bridge opened)"},
+
+		{bridge, "What is a partial index and when is it useful?", ""},
+		{bridge, "What is a partial index? When is it useful?", ""},
 		{bridge, "What is HNSW?", ""},
 		{bridge, "Which is the capital of Norway?", ""},
 		{bridge, "Which is faster, GIN or GiST?", ""},
