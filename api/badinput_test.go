@@ -30,6 +30,8 @@ func TestBadInput(t *testing.T) {
 		"unknown ranking field":      {"/v1/search", "application/json", `{"query":"x","reranker":true}`, 400, "unknown_field", "boost, rerank"},
 		"unknown document field":     {"/v1/documents", "application/json", `{"uri":"x","content":"y"}`, 400, "unknown_field", "text"},
 		"wrong type":                 {"/v1/search", "application/json", `{"query":7}`, 400, "invalid_request", "string"},
+		"list for an object":         {"/v1/search", "application/json", `[]`, 400, "invalid_request", "the body is array: send a JSON object"},
+		"string for an object":       {"/v1/answer", "application/json", `"why?"`, 400, "invalid_request", "the body is string: send a JSON object"},
 		"wrong content type":         {"/v1/search", "text/xml", `<q/>`, 415, "unsupported_media_type", "application/json"},
 		"invalid UTF-8":              {"/v1/search", "application/json", "{\"query\":\"\xff\"}", 400, "invalid_utf8", "UTF-8"},
 		"empty question":             {"/v1/search", "application/json", `{"query":"  "}`, 400, "invalid_question", "empty"},

@@ -75,6 +75,8 @@ func describeJSON(err error, body []byte, v any) error {
 		return &problem{status: 400, Code: "invalid_json", Message: "malformed JSON: it ends too early, after " + position(body, int64(len(body)))}
 	case errors.As(err, &syntax):
 		return &problem{status: 400, Code: "invalid_json", Message: fmt.Sprintf("malformed JSON at %s: %v", position(body, syntax.Offset), syntax)}
+	case errors.As(err, &kind) && kind.Field == "":
+		return invalid("the body is %s: send a JSON object", kind.Value)
 	case errors.As(err, &kind):
 		return invalid("field %q cannot be %s: it takes %s", fieldName(kind.Field, v), kind.Value, friendlyKind(kind.Type.Kind().String()))
 	}

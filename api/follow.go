@@ -96,6 +96,11 @@ func (s *Server) follow(c echo.Context, a *liveAnswer, n int) error {
 	defer lost(nil)
 	out := s.startEvents(c, lost)
 	defer out.close()
+	if n > 0 { // perhaps nothing is left to send: an empty stream, not an empty reply
+		if err := out.open(); err != nil {
+			return err
+		}
+	}
 	for {
 		records, ended, changed := a.since(n)
 		for _, r := range records {

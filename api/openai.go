@@ -73,7 +73,8 @@ func (in chatInput) question(c echo.Context) (retrieval.Question, error) {
 		return retrieval.Question{}, invalid("the last message must be the user's question")
 	}
 	last := len(turns) - 1
-	return answerInput{Collection: collection, Question: turns[last].Content, Messages: turns[max(0, last-maxTurns):last]}.ask(c)
+	return answerInput{Collection: collection, Question: turns[last].Content,
+		conversationInput: conversationInput{Messages: turns[max(0, last-maxTurns):last]}}.ask(c)
 }
 
 // chatCompletions is POST /v1/chat/completions as OpenAI's clients speak it. Citations are annotations.

@@ -149,6 +149,7 @@ func TestRepliesMatchTheDescription(t *testing.T) {
 	w.send("DELETE", "/v1/collections/new", "", nil)
 	w.post("/v1/search", `{"query":"visa for Japan","filter":{"a":1}}`)
 	w.post("/v1/search", `{"query":"visa for Japan"}`)
+	w.post("/v1/search", `{"query":"And how long does it take?","messages":[{"role":"user","content":"What is a visa for Japan?"}],"understand":{"decompose":true}}`)
 	w.post("/v1/answer", `{"question":"How long does a visa for Japan take?"}`)
 	w.post("/v1/answer", `{"question":""}`)
 	var kept struct{ ID, Thread string }

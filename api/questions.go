@@ -94,7 +94,20 @@ type searchInput struct {
 	Filter     json.RawMessage `json:"filter"`
 	Mode       store.Mode      `json:"mode"`
 	Window     *int            `json:"window"`
+	Understand understandInput `json:"understand"`
 	rankingInput
+	conversationInput
+}
+
+// searchView is what a search found, and what was done with its query.
+type searchView struct {
+	Passages []passageView           `json:"passages"`
+	Timings  retrieval.SearchTimings `json:"timings"`
+	Degraded bool                    `json:"degraded"`
+	Reranked *bool                   `json:"reranked,omitempty"` // where that was asked for
+	Query    string                  `json:"query"`              // as it was understood
+	Queries  []string                `json:"queries"`            // what was searched for
+	Steps    []retrieval.Step        `json:"steps"`
 }
 
 func (s *Server) search(c echo.Context) error {
@@ -103,14 +116,7 @@ func (s *Server) search(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	scope, err := scopeOf(c, in.Collection, in.Query, in.Limit, in.Filter, in.Mode)
-	if err != nil {
-		return err
-	}
-	if w := in.Window; w != nil && (*w < 0 || *w > maxWindow) {
-		return invalid("window is %d: give 0 to %d tokens", *w, maxWindow)
-	}
-	ranking, err := in.ranking()
+	r, err := s.request(c, in)
 	if err != nil {
 		return err
 	}
@@ -119,20 +125,41 @@ func (s *Server) search(c echo.Context) error {
 		return err
 	}
 	defer release()
-	found, err := s.cfg.Retrieval.Search(c.Request().Context(), retrieval.SearchRequest{
-		Collection: scope.collection, Query: in.Query, Limit: scope.limit, Filter: scope.filter, Mode: in.Mode, Window: in.Window, Ranking: ranking,
-	})
+	found, err := s.cfg.Retrieval.Search(c.Request().Context(), r)
 	if err != nil {
 		return missing(err, errNoCollection)
 	}
-	reply := map[string]any{"passages": viewPassages(found.Passages), "timings": found.Timings, "degraded": found.Degraded}
+	reply := searchView{Passages: viewPassages(found.Passages), Timings: found.Timings, Degraded: found.Degraded,
+		Query: found.Query, Queries: notNil(found.Queries), Steps: notNil(append(steps, found.Steps...))}
 	if in.Rerank != nil {
-		reply["reranked"] = found.Reranked
-	}
-	if len(steps) > 0 {
-		reply["query"], reply["steps"] = in.Query, steps
+		reply.Reranked = &found.Reranked
 	}
 	return c.JSON(http.StatusOK, reply)
+}
+
+// request is what is searched for, with the conversation before it.
+func (s *Server) request(c echo.Context, in searchInput) (r retrieval.SearchRequest, err error) {
+	if in.Thread == newThread {
+		return r, invalid("thread is %q: a search keeps no conversation: give the id of one, or its messages", newThread)
+	}
+	k, err := s.keep(c, in.conversationInput, &in.Collection)
+	if err != nil {
+		return r, err
+	}
+	sc, err := scopeOf(c, in.Collection, in.Query, in.Limit, in.Filter, in.Mode)
+	if err != nil {
+		return r, err
+	}
+	if w := in.Window; w != nil && (*w < 0 || *w > maxWindow) {
+		return r, invalid("window is %d: give 0 to %d tokens", *w, maxWindow)
+	}
+	messages, err := conversation(in.Messages)
+	if err != nil {
+		return r, err
+	}
+	ranking, err := in.ranking()
+	return retrieval.SearchRequest{Collection: sc.collection, Query: in.Query, Limit: sc.limit, Filter: sc.filter, Mode: in.Mode, Window: in.Window,
+		Ranking: ranking, Messages: append(k.messages, messages...), Steps: in.Understand.searchSteps()}, err
 }
 
 // scope is what every question is limited to.
@@ -187,7 +214,6 @@ func (s *Server) takeSlot(ctx context.Context) (release func(), err error) {
 type answerInput struct {
 	Collection string          `json:"collection"`
 	Question   string          `json:"question"`
-	Messages   []turn          `json:"messages"`
 	Filter     json.RawMessage `json:"filter"`
 	Limit      *int            `json:"limit"`
 	Mode       store.Mode      `json:"mode"`
@@ -197,13 +223,12 @@ type answerInput struct {
 	Threshold  *float64        `json:"threshold"`
 	Agentic    bool            `json:"agentic"`
 	Understand understandInput `json:"understand"`
+	Resumable  bool            `json:"resumable"`
 	rankingInput
-	Thread     string `json:"thread"`      // "new" or an id: the conversation to go on with
-	PreviousID string `json:"previous_id"` // the answer to go on from
-	Resumable  bool   `json:"resumable"`
+	conversationInput
 }
 
-// understandInput switches the steps before the search off; absent means on.
+// understandInput switches the steps before the search. Absent means on for an answer; for a search, that no model is asked.
 type understandInput struct {
 	Rewrite   *bool `json:"rewrite"`
 	Spelling  *bool `json:"spelling"`
@@ -214,6 +239,12 @@ type understandInput struct {
 func (u understandInput) switches() retrieval.Understanding {
 	off := func(b *bool) bool { return b != nil && !*b }
 	return retrieval.Understanding{NoRewrite: off(u.Rewrite), NoSpelling: off(u.Spelling), NoDecompose: off(u.Decompose), NoTranslate: off(u.Translate)}
+}
+
+func (u understandInput) searchSteps() retrieval.SearchSteps {
+	on := func(b *bool) bool { return b != nil && *b }
+	off := func(b *bool) bool { return b != nil && !*b }
+	return retrieval.SearchSteps{NoRewrite: off(u.Rewrite), Think: on(u.Rewrite), NoSpelling: off(u.Spelling), Decompose: on(u.Decompose), Translate: on(u.Translate)}
 }
 
 // turn is one earlier message.
@@ -277,13 +308,20 @@ func (s *Server) answer(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	if id, n, ok := lastEventID(c.Request().Header.Get(lastEventIDHeader)); ok && id != "" {
-		return s.resume(c, id, n, in.Question) // the same request again, by a client that lost its connection
+	if last := c.Request().Header.Get(lastEventIDHeader); last != "" {
+		id, n, ok := lastEventID(last)
+		if !ok {
+			return invalid("Last-Event-ID is %q: give the id of an event of an answer, as it was received", last)
+		}
+		if id != "" {
+			return s.resume(c, id, n, in.Question) // the same request again, by a client that lost its connection
+		}
 	}
-	k, err := s.keep(c, &in)
+	k, err := s.keep(c, in.conversationInput, &in.Collection)
 	if err != nil {
 		return err
 	}
+	k.kept = k.kept || in.Resumable
 	q, err := in.ask(c)
 	if err != nil {
 		return err

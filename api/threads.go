@@ -21,6 +21,13 @@ const (
 	defaultThreadPage, maxThreadPage = 50, 200
 )
 
+// conversationInput is the part of a search or an answer's request that holds or names the conversation before it.
+type conversationInput struct {
+	Messages   []turn `json:"messages"`
+	Thread     string `json:"thread"`      // "new" or an id: the conversation to go on with
+	PreviousID string `json:"previous_id"` // the answer to go on from
+}
+
 // keeping says how an answer is kept: in a thread, for a day, or not at all.
 type keeping struct {
 	kept             bool
@@ -43,8 +50,8 @@ func optional(s string) *string {
 }
 
 // keep finds the conversation that a question belongs to, and gives the question its collection.
-func (s *Server) keep(c echo.Context, in *answerInput) (keeping, error) {
-	k := keeping{kept: in.Resumable || in.Thread != "" || in.PreviousID != "", thread: in.Thread, previous: in.PreviousID}
+func (s *Server) keep(c echo.Context, in conversationInput, collection *string) (keeping, error) {
+	k := keeping{kept: in.Thread != "" || in.PreviousID != "", thread: in.Thread, previous: in.PreviousID}
 	if in.Thread == "" && in.PreviousID == "" {
 		return k, nil
 	}
@@ -52,23 +59,23 @@ func (s *Server) keep(c echo.Context, in *answerInput) (keeping, error) {
 		return k, invalid("send the conversation as messages, or name its thread or previous_id, not both")
 	}
 	if in.Thread != "" && in.Thread != newThread {
-		if err := s.keepInThread(c, in, &k); err != nil {
+		if err := s.keepInThread(c, collection, &k); err != nil {
 			return k, err
 		}
 	}
 	if k.previous == "" {
 		return k, nil
 	}
-	return k, s.keepAfter(c, in, &k)
+	return k, s.keepAfter(c, collection, &k)
 }
 
 // keepInThread goes on after the thread's last answer, unless another is named.
-func (s *Server) keepInThread(c echo.Context, in *answerInput, k *keeping) error {
-	t, err := s.cfg.Store.Thread(c.Request().Context(), in.Thread)
+func (s *Server) keepInThread(c echo.Context, collection *string, k *keeping) error {
+	t, err := s.cfg.Store.Thread(c.Request().Context(), k.thread)
 	if err != nil {
 		return missing(err, errNoThread)
 	}
-	if err := in.within(c, t.Collection); err != nil {
+	if err := within(c, collection, t.Collection); err != nil {
 		return err
 	}
 	if k.previous == "" {
@@ -78,7 +85,7 @@ func (s *Server) keepInThread(c echo.Context, in *answerInput, k *keeping) error
 }
 
 // keepAfter reads the conversation that ends with an answer.
-func (s *Server) keepAfter(c echo.Context, in *answerInput, k *keeping) error {
+func (s *Server) keepAfter(c echo.Context, collection *string, k *keeping) error {
 	a, err := s.cfg.Store.Answer(c.Request().Context(), k.previous)
 	if err != nil {
 		return missing(err, errNoAnswer)
@@ -92,7 +99,7 @@ func (s *Server) keepAfter(c echo.Context, in *answerInput, k *keeping) error {
 	if a.Status != store.AnswerCompleted {
 		return invalid("previous_id is an answer that has not been completed")
 	}
-	if err := in.within(c, a.Collection); err != nil {
+	if err := within(c, collection, a.Collection); err != nil {
 		return err
 	}
 	chain, err := s.cfg.Store.Conversation(c.Request().Context(), k.previous, maxTurns/2)
@@ -103,11 +110,11 @@ func (s *Server) keepAfter(c echo.Context, in *answerInput, k *keeping) error {
 }
 
 // within: a conversation stays in its collection, which the request need not name.
-func (in *answerInput) within(c echo.Context, collection string) error {
-	if named := firstOf(in.Collection, c.QueryParam("collection")); named != "" && named != collection {
-		return invalid("the conversation is about the collection %q, not %q: begin a new thread", collection, named)
+func within(c echo.Context, named *string, collection string) error {
+	if other := firstOf(*named, c.QueryParam("collection")); other != "" && other != collection {
+		return invalid("the conversation is about the collection %q, not %q: begin a new thread", collection, other)
 	}
-	in.Collection = collection
+	*named = collection
 	return nil
 }
 

@@ -266,6 +266,10 @@ func TestResumeIsRefused(t *testing.T) {
 	w.refused(w.get("/v1/answers/x"), 404, "answer_not_found")
 	w.headers.Set("Last-Event-ID", kept.ID+":1")
 	w.refused(w.post("/v1/answer", `{"question":"something else"}`), 409, "other_question")
+	for _, last := range []string{kept.ID + ":-1", "x:1", "nonsense"} { // else the question would be asked, and kept, a second time
+		w.headers.Set("Last-Event-ID", last)
+		w.refused(w.post("/v1/answer", `{"question":"x","resumable":true}`), 400, "invalid_request")
+	}
 }
 
 func TestThreadGoesOn(t *testing.T) {

@@ -68,6 +68,12 @@ func (t *Tokenizer) Encode(text string) []Token {
 	return append(tokens, Token{ID: idSEP, Start: end, End: end})
 }
 
+// Whole tells whether a word is one token: the vocabulary has the common words of English, and names.
+func (t *Tokenizer) Whole(word string) bool {
+	tokens := t.Encode(word)
+	return len(tokens) == specialTokens+1 && tokens[1].ID != idUnknown
+}
+
 // count is the number of tokens without [CLS] and [SEP]. It is additive over parts cut at white space.
 func (t *Tokenizer) count(text string) int {
 	s := scanner{t: t}

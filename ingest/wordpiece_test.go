@@ -317,3 +317,12 @@ func FuzzTokenizer(f *testing.F) {
 		}
 	})
 }
+
+func TestWholeWords(t *testing.T) {
+	t.Parallel()
+	for word, want := range map[string]bool{"whale": true, "eggs": true, "painted": true, "photografphs": false, "tabl": false, "": false, "two words": false, "\u1234": false} {
+		if got := ingest.WordPiece().Whole(word); got != want {
+			t.Errorf("Whole(%q) = %v, want %v", word, got, want)
+		}
+	}
+}

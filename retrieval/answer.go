@@ -51,6 +51,8 @@ type answering struct {
 	start time.Time
 	yield func(Event, error) bool
 
+	byRule bool // follow-ups are completed without the chat model
+
 	query      string          // what was searched for
 	hits       []store.Passage // as the search found them
 	researched Usage           // tokens that the model's own search took

@@ -60,6 +60,9 @@ func (w word) vague() bool   { return vagueWords[w.token.lower] }
 // isFollowUp reports whether a question needs the conversation before it: it points back ("when was it closed?") or
 // leaves out what it asks about ("and for Germany?", "why?").
 func isFollowUp(question string) bool {
+	if parts := split(question); parts != nil {
+		return isFollowUp(parts[0]) // the others point back to it
+	}
 	words := wordsOf(question)
 	content := 0
 	for _, w := range words {
@@ -75,9 +78,18 @@ func isFollowUp(question string) bool {
 	if content == 0 || len(words) > 0 && connectives[words[0].token.lower] && content <= 3 {
 		return true
 	}
+	if content <= 2 && choosesOfThese(words) {
+		return true
+	}
 	whole := len(words) > 1 && openers[words[0].token.lower] && (!asking[words[0].token.lower] || copulas[words[1].token.lower] || words[1].content())
 	elliptic := len(words) > 2 && (words[0].token.lower == "what" || words[0].token.lower == "how") && words[1].token.lower == "about"
 	return content <= 2 && (!whole || elliptic)
+}
+
+// choosesOfThese: "which is the default?" names nothing to choose from.
+func choosesOfThese(words []word) bool {
+	return len(words) > 1 && words[0].token.lower == "which" && copulas[words[1].token.lower] &&
+		!slices.ContainsFunc(words, func(w word) bool { return w.name })
 }
 
 func pointsBack(words []word, i, content int) bool {

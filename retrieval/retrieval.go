@@ -44,8 +44,11 @@ type Config struct {
 	// CheckTimeout of the vectors that a sentence is checked with; without them words alone decide. Default 2 s; negative
 	// compares no vectors.
 	CheckTimeout time.Duration
-	Judge        bool         // a capable chat model judges what the checker does not find supported
-	Logger       *slog.Logger // default slog.Default()
+	// Word tells that a word, in lower case, is spelt right whether the documents have it or not; nil: only theirs are. Without it
+	// a question about whales becomes one about "while" where there are none.
+	Word   func(word string) bool
+	Judge  bool         // a capable chat model judges what the checker does not find supported
+	Logger *slog.Logger // default slog.Default()
 }
 
 // NoPrefix as QueryPrefix embeds questions as they are.
@@ -181,12 +184,16 @@ type SearchRequest struct {
 	Filter  store.Filter
 	Mode    store.Mode
 	Ranking Ranking
+
+	Messages []workersai.Message // earlier turns, oldest first: what a follow-up is completed from
+	Steps    SearchSteps
 }
 
-// SearchTimings in milliseconds.
+// SearchTimings in milliseconds. Of several queries, which are searched for at once, those of the slowest.
 type SearchTimings struct {
-	EmbedMS  float64 `json:"embed_ms"`
-	SearchMS float64 `json:"search_ms"`
+	UnderstandMS float64 `json:"understand_ms"`
+	EmbedMS      float64 `json:"embed_ms"`
+	SearchMS     float64 `json:"search_ms"`
 }
 
 // SearchResult is what Search found.
@@ -195,6 +202,10 @@ type SearchResult struct {
 	Timings  SearchTimings
 	Degraded bool // the embedding provider is down: these were found by words alone
 	Reranked bool // false, too, where the reranker failed
+
+	Query   string   // as it was understood
+	Queries []string // what was searched for: the query, or its parts and it
+	Steps   []Step   // that were taken
 }
 
 // Question asks for an answer.

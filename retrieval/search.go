@@ -23,7 +23,7 @@ const (
 	mergedGap = 64
 )
 
-// Search embeds the query and returns the best passages. If the embedding provider is down, lexical results with
+// Search understands the query as far as it is asked to, embeds it and returns the best passages. If the embedding provider is down, lexical results with
 // Degraded set. ErrInvalidQuestion, store.ErrNotFound, store.ErrSpaceMismatch.
 func (s *Service) Search(ctx context.Context, r SearchRequest) (SearchResult, error) {
 	if err := checkQuestion(r.Query); err != nil {
@@ -33,7 +33,7 @@ func (s *Service) Search(ctx context.Context, r SearchRequest) (SearchResult, er
 	if err != nil {
 		return SearchResult{}, err
 	}
-	found, err := s.search(ctx, collection, r)
+	found, err := s.searchInSteps(ctx, collection, r)
 	if err != nil {
 		return found, err
 	}

@@ -2,6 +2,8 @@ package retrieval
 
 import (
 	"context"
+	"regexp"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -20,13 +22,13 @@ type speller interface {
 	Corrections(ctx context.Context, c store.Collection, words []string) (map[string]string, error)
 }
 
-// respell corrects words that occur nowhere. Names and identifiers stay as they are written: what is not in the documents
+// respell corrects words that occur nowhere. Names, identifiers and common words stay as they are written: what is not in the documents
 // must not become something that is.
 func (a *answering) respell(ctx context.Context, c store.Collection) error {
 	if a.q.Understand.NoSpelling || a.s.speller == nil || c.Chunks == 0 {
 		return nil
 	}
-	words := misspellable(a.q.Question)
+	words := a.s.misspellable(a.q.Question)
 	if len(words) == 0 || foreign(a.q.Question, c) != "" {
 		return nil
 	}
@@ -63,10 +65,16 @@ func (a *answering) respell(ctx context.Context, c store.Collection) error {
 	return nil
 }
 
-func misspellable(question string) (words []word) {
+// quotation is looked for as it stands, whatever its spelling.
+var quotation = regexp.MustCompile(`"[^"]*"|“[^“”]*”`)
+
+func (s *Service) misspellable(question string) (words []word) {
+	quoted := quotation.FindAllStringIndex(question, -1)
 	for _, w := range wordsOf(question) {
 		plain := !strings.ContainsFunc(w.text, func(r rune) bool { return !unicode.IsLetter(r) })
-		if plain && w.content() && !w.name && utf8.RuneCountInString(w.text) >= minSpelledRunes {
+		inMarks := slices.ContainsFunc(quoted, func(q []int) bool { return w.at > q[0] && w.at < q[1] })
+		if plain && !inMarks && w.content() && !w.name && utf8.RuneCountInString(w.text) >= minSpelledRunes &&
+			(s.cfg.Word == nil || !s.cfg.Word(strings.ToLower(w.text))) {
 			words = append(words, w)
 		}
 	}

@@ -34,14 +34,17 @@ func TestSpellingIsCorrected(t *testing.T) {
 		"two words":     {"Opned was the briidge when?", false, nil, "opned briidge", "Opned>Opened briidge>bridge", "Opened was the bridge when?"},
 		"nothing wrong": {"When was the bridge opened?", false, nil, "bridge opened", "", "When was the bridge opened?"},
 		"names, identifiers, short and empty words": {"Does Briidge use pg_opned or v2opned in the ark?", false, nil, "", "", "Does Briidge use pg_opned or v2opned in the ark?"},
-		"switched off":  {"When was the briidge opened?", true, nil, "", "", "When was the briidge opened?"},
-		"speller fails": {"When was the briidge opened?", false, errors.New("no words"), "briidge opened", ">the words could not be looked up", "When was the briidge opened?"},
+		"a word that documents need not have":       {"Was the blue briidge painted?", false, nil, "briidge painted", "briidge>bridge", "Was the blue bridge painted?"},
+		"words in quotation marks":                  {`When was the "grand briidge" or “opned door” or the briidge opened?`, false, nil, "briidge opened", "briidge>bridge", `When was the "grand briidge" or “opned door” or the bridge opened?`},
+		"switched off":                              {"When was the briidge opened?", true, nil, "", "", "When was the briidge opened?"},
+		"speller fails":                             {"When was the briidge opened?", false, errors.New("no words"), "briidge opened", ">the words could not be looked up", "When was the briidge opened?"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := setup(t, bridgeWorld("The Arden bridge was opened in 1931."))
 			s := &spelled{right: map[string]string{"opned": "opened", "briidge": "bridge", "bridge": "bridge"}, err: c.err}
 			w.speller = s
+			w.cfg.Word = func(word string) bool { return word == "blue" }
 			var steps []string
 			for ev, err := range w.Answer(t.Context(), Question{Question: c.question, Understand: Understanding{NoSpelling: c.off}}) {
 				if err != nil {

@@ -79,7 +79,7 @@ func (a *answering) understand(ctx context.Context, c store.Collection) (queries
 	}
 	start := time.Now()
 	parts, note := split(a.q.Question), ""
-	if follows || len(parts) == 0 {
+	if follows && !a.byRule || !follows && len(parts) == 0 {
 		var thought *thought
 		thought, note = a.think(ctx, follows)
 		if thought != nil {
@@ -265,7 +265,29 @@ func about(question string, known map[string]bool) bool {
 }
 
 // searchAll searches for each query and takes of each in turn.
-func (a *answering) searchAll(ctx context.Context, c store.Collection, queries []string) (all SearchResult, err error) {
+func (a *answering) searchAll(ctx context.Context, c store.Collection, queries []string) (SearchResult, error) {
+	found, err := a.searchEach(ctx, c, queries)
+	if err != nil || len(found) == 1 {
+		return found[0], err
+	}
+	all := SearchResult{Reranked: true}
+	for _, f := range found {
+		all.Degraded, all.Reranked = all.Degraded || f.Degraded, all.Reranked && f.Reranked
+		all.Timings.EmbedMS, all.Timings.SearchMS = max(all.Timings.EmbedMS, f.Timings.EmbedMS), max(all.Timings.SearchMS, f.Timings.SearchMS)
+	}
+	for rank := range a.q.Limit {
+		for _, f := range found {
+			if rank < len(f.Passages) && len(all.Passages) < a.q.Limit &&
+				!slices.ContainsFunc(all.Passages, func(p store.Passage) bool { return samePlace(p, f.Passages[rank]) }) {
+				all.Passages = append(all.Passages, f.Passages[rank])
+			}
+		}
+	}
+	return all, nil
+}
+
+// searchEach searches for all queries at once.
+func (a *answering) searchEach(ctx context.Context, c store.Collection, queries []string) ([]SearchResult, error) {
 	found := make([]SearchResult, len(queries))
 	searches, ctx := errgroup.WithContext(ctx)
 	for i, q := range queries {
@@ -274,17 +296,5 @@ func (a *answering) searchAll(ctx context.Context, c store.Collection, queries [
 			return err
 		})
 	}
-	if err := searches.Wait(); err != nil {
-		return all, err
-	}
-	for rank := range a.q.Limit {
-		for _, f := range found {
-			all.Degraded = all.Degraded || f.Degraded
-			if rank < len(f.Passages) && len(all.Passages) < a.q.Limit &&
-				!slices.ContainsFunc(all.Passages, func(p store.Passage) bool { return samePlace(p, f.Passages[rank]) }) {
-				all.Passages = append(all.Passages, f.Passages[rank])
-			}
-		}
-	}
-	return all, nil
+	return found, searches.Wait()
 }

@@ -1,9 +1,12 @@
 package store
 
 import (
+	"cmp"
 	"context"
+	"maps"
 	"slices"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
@@ -14,10 +17,12 @@ const (
 	maxCorrected, maxCorrectedRunes = 4, 24
 	// minCorrectedRunes: a shorter word has a neighbour in any collection.
 	minCorrectedRunes = 4
+	// maxTriedTerms are looked for as they are written, each in maxReadChunks at most.
+	maxTriedTerms, maxReadChunks = 3, 20
 )
 
 // Corrections maps those of the words, in lower case, that occur in no document of the collection to the commonest word one
-// edit away that does: a letter too many, too few, another, or two that changed places. Words without one are left out.
+// edit away that stands in one: a letter too many, too few, another, or two that changed places. Words without one are left out.
 func (s *Store) Corrections(ctx context.Context, c Collection, words []string) (map[string]string, error) {
 	languages := c.Languages
 	if len(languages) == 0 {
@@ -43,7 +48,7 @@ func (s *Store) Corrections(ctx context.Context, c Collection, words []string) (
 		}
 	}
 	for _, w := range unknown {
-		best, err := s.nearest(ctx, c.ID, w, languages)
+		best, err := s.nearest(ctx, c, w, languages)
 		if err != nil {
 			return nil, mapped("look up words of "+c.Name, err)
 		}
@@ -65,39 +70,49 @@ func termsOf(word string, languages []string) (terms []string) {
 	return terms
 }
 
-// nearest is the neighbour of a word whose term has the most postings; of several with one term that term, if it is a word
-// itself, else the longest.
-func (s *Store) nearest(ctx context.Context, collection int64, word string, languages []string) (best string, err error) {
-	byTerm := map[string]string{}
+// nearest is the neighbour of a word whose term has the most postings, as documents write it.
+func (s *Store) nearest(ctx context.Context, c Collection, word string, languages []string) (string, error) {
+	byTerm, near := map[string]string{}, map[string]bool{}
 	for _, n := range neighbours(word) {
+		near[fold(n)] = true
 		for _, t := range termsOf(n, languages) {
-			if have := byTerm[t]; have != t && (have == "" || n == t || len(n) > len(have) || len(n) == len(have) && n < have) {
-				byTerm[t] = n
-			}
+			byTerm[t] = n
 		}
 	}
-	terms := make([]string, 0, len(byTerm))
-	for t := range byTerm {
-		terms = append(terms, t)
-	}
-	sizes, err := s.termSizes(ctx, collection, terms)
+	sizes, err := s.termSizes(ctx, c.ID, slices.Collect(maps.Keys(byTerm)))
 	if err != nil {
 		return "", err
 	}
-	for t, size := range sizes {
-		if n := byTerm[t]; best == "" || size > sizes[firstTerm(best, languages)] || size == sizes[firstTerm(best, languages)] && n < best {
-			best = n
+	terms := slices.SortedFunc(maps.Keys(sizes), func(a, b string) int { return cmp.Or(sizes[b]-sizes[a], strings.Compare(a, b)) })
+	for _, t := range terms[:min(len(terms), maxTriedTerms)] {
+		written, err := s.written(ctx, c, byTerm[t], near)
+		if written != "" || err != nil {
+			return written, err
+		}
+	}
+	return "", nil
+}
+
+// written is the commonest of the words that documents with a word have; "" if they have none of them. The index knows stems
+// alone, and "tabl" stands in no document that has "tables".
+func (s *Store) written(ctx context.Context, c Collection, word string, of map[string]bool) (best string, err error) {
+	found, err := s.Search(ctx, SearchQuery{Collection: c, Text: word, Mode: Lexical, Limit: maxReadChunks})
+	if err != nil {
+		return "", err
+	}
+	times := map[string]int{}
+	for _, p := range found {
+		text := strings.ToLower(strings.Join(append(p.Heading, p.Title, p.Text, p.Translation), " "))
+		for w := range strings.FieldsFuncSeq(text, func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsMark(r) }) {
+			if !of[fold(w)] {
+				continue
+			}
+			if times[w]++; times[w] > times[best] || times[w] == times[best] && w < best {
+				best = w
+			}
 		}
 	}
 	return best, nil
-}
-
-func firstTerm(word string, languages []string) string {
-	terms := termsOf(word, languages)
-	if len(terms) == 0 {
-		return ""
-	}
-	return terms[0]
 }
 
 // neighbours are all words one edit away.

@@ -186,7 +186,9 @@ func (p *program) askJSON(ctx context.Context, c *client, q question) error {
 // step is the data of the event "step".
 type step struct {
 	Step      string          `json:"step"`
+	From      string          `json:"from"`
 	To        string          `json:"to"`
+	Parts     []string        `json:"parts"`
 	Tool      string          `json:"tool"`
 	Arguments json.RawMessage `json:"arguments"`
 	Note      string          `json:"note"`
@@ -195,13 +197,27 @@ type step struct {
 	} `json:"found"`
 }
 
-// showStep tells on stderr what was heard, and what the model looked up.
+// showStep tells on stderr what was done with a question, and what the model looked up.
 func (p *program) showStep(s step) {
-	if s.Step == "transcribe" {
-		p.errorf("heard: %s", oneLine(s.To))
+	note := ""
+	if s.Note != "" {
+		note = " (" + s.Note + ")"
 	}
-	if s.Tool != "" {
+	switch {
+	case s.Tool != "":
 		p.errorf("%s %s: %d passages %s", s.Tool, clip(oneLine(string(s.Arguments)), 120), len(s.Found), s.Note)
+	case s.Step == "transcribe":
+		p.errorf("heard: %s", oneLine(s.To))
+	case s.Step == "rewrite" && s.To != "":
+		p.errorf("understood as: %s%s", oneLine(s.To), note)
+	case s.Step == "spelling" && s.To != "":
+		p.errorf("corrected: %s to %s%s", s.From, s.To, note)
+	case s.Step == "translate" && s.To != "":
+		p.errorf("translated: %s%s", oneLine(s.To), note)
+	case len(s.Parts) > 0:
+		p.errorf("searched for: %s%s", oneLine(strings.Join(s.Parts, " | ")), note)
+	default:
+		p.errorf("%s%s", s.Step, note)
 	}
 }
 

@@ -369,6 +369,20 @@ func TestBareWordsOfTheReference(t *testing.T) {
 	if out, errs, code := w.run(s.at(), "search", "How long is green tea steeped?"); code != 0 || !strings.Contains(out, "notes/tea.md") {
 		t.Errorf("search exits %d: %s %s", code, out, errs)
 	}
+	for _, c := range []struct {
+		args []string
+		says string
+	}{
+		{[]string{"And how long is the green one steeped?", "--after", "Which tea is steeped?"}, "understood as: And how long is the green one steeped? (tea)"},
+		{[]string{"how long is green tea steepd"}, "corrected: steepd to steeped"},
+		{[]string{"how long is green tea steepd", "--spelling=false"}, ""},
+		{[]string{"--decompose", "How long is green tea steeped and which tea is green?"}, "searched for: How long is green tea steeped? | Which tea is green?"},
+	} {
+		out, errs, code := w.run(s.at(), append([]string{"search"}, c.args...)...)
+		if code != 0 || !strings.Contains(out, "notes/tea.md") || !strings.Contains(errs, c.says) || c.says == "" && strings.Contains(errs, "corrected") {
+			t.Errorf("search %q: exit %d, %s\n%s, want %q", c.args, code, out, errs, c.says)
+		}
+	}
 	out, errs, code := w.run(s.at(), "ask", "--json", "How long is green tea steeped?")
 	if code != 0 || !strings.Contains(out, `"event":"delta"`) || !strings.Contains(out, `"event":"done"`) {
 		t.Errorf("ask exits %d: %s %s", code, out, errs)

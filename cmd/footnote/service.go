@@ -114,7 +114,8 @@ func (s *service) startRooms(ctx context.Context, cfg serviceConfig, database st
 	answers, err := retrieval.New(retrieval.Config{Store: db, Models: m.client, EmbedModel: set.embedModel(), Pooling: m.pooling,
 		ChatModel: set.chatModel(), ChatStrength: m.strength, ContextWindow: m.contextWindow,
 		Provider: set.provider(), EmbedPerMinute: m.embedPerMinute, ChatPerMinute: m.chatPerMinute,
-		TranslateModel: set.TranslateModel, TranslatePerMinute: m.mediaPerMinute, CheckTimeout: set.CheckTimeout, Judge: set.Judge, Logger: cfg.log})
+		TranslateModel: set.TranslateModel, TranslatePerMinute: m.mediaPerMinute, CheckTimeout: set.CheckTimeout, Judge: set.Judge,
+		Word: ingest.WordPiece().Whole, Logger: cfg.log})
 	if err != nil {
 		return nil, fmt.Errorf("start retrieval: %w", err)
 	}
