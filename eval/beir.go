@@ -148,29 +148,43 @@ func parseQueries(r io.Reader) ([]Question, error) {
 // nothing to find.
 func beirDocuments(dir string) iter.Seq2[Document, error] {
 	return func(yield func(Document, error) bool) {
+		for d, err := range beirParts(dir) {
+			text := cmp.Or(strings.TrimSpace(d.Text), strings.TrimSpace(d.Title))
+			if (err != nil || text != "") && !yield(Document{d.ID, d.Title, text, "text/plain"}, err) {
+				return
+			}
+		}
+	}
+}
+
+// beirPart is a line of corpus.jsonl.
+type beirPart struct {
+	ID    string `json:"_id"`
+	Title string `json:"title"`
+	Text  string `json:"text"`
+}
+
+// beirParts yields the lines of corpus.jsonl; an error is the last.
+func beirParts(dir string) iter.Seq2[beirPart, error] {
+	return func(yield func(beirPart, error) bool) {
 		f, err := os.Open(filepath.Join(dir, "corpus.jsonl"))
 		if err != nil {
-			yield(Document{}, fmt.Errorf("%w: %w", ErrCollection, err))
+			yield(beirPart{}, fmt.Errorf("%w: %w", ErrCollection, err))
 			return
 		}
 		defer f.Close()
 		err = eachLine(f, func(_ int, line []byte) error {
-			var d struct {
-				ID    string `json:"_id"`
-				Title string `json:"title"`
-				Text  string `json:"text"`
-			}
+			var d beirPart
 			if err := json.Unmarshal(line, &d); err != nil {
 				return err
 			}
-			text := cmp.Or(strings.TrimSpace(d.Text), strings.TrimSpace(d.Title))
-			if text != "" && !yield(Document{d.ID, d.Title, text, "text/plain"}, nil) {
+			if !yield(d, nil) {
 				return errStopped
 			}
 			return nil
 		})
 		if err != nil && !errors.Is(err, errStopped) {
-			yield(Document{}, fmt.Errorf("%s: %w", f.Name(), err))
+			yield(beirPart{}, fmt.Errorf("%s: %w", f.Name(), err))
 		}
 	}
 }

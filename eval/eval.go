@@ -2,8 +2,9 @@
 // answers cite, refuse and say what they should.
 //
 // A collection is a folder in the layout of BEIR (corpus.jsonl, queries.jsonl, qrels/test.tsv), a folder in that of Chroma's
-// chunking evaluation (questions_df.csv beside its texts), or a file of questions (JSONL or CSV). Collect asks each question
-// of a Server and scores the replies into a Run; runs are saved, compared with a significance test, and shown as a page.
+// chunking evaluation (questions_df.csv beside its texts), or a file of questions (JSONL or CSV). A BEIR folder whose documents
+// are parts of longer ones can be opened as these, to measure how texts are cut. Collect asks each question of a Server and
+// scores the replies into a Run; runs are saved, compared with a significance test, and shown as a page.
 package eval
 
 import (

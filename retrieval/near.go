@@ -45,7 +45,7 @@ func (c *Checker) seeds(cl claim) []seed {
 	return out
 }
 
-// nearShare is what vectors count against words: fitted by TestFusion.
+// nearShare is what vectors count against words: fitted by TestCheckerFusion.
 const nearShare = 0.35
 
 // fuse adds what vectors tell to the score of the words. Vectors hardly see a wrong number, a name or a "not": a sentence

@@ -1,8 +1,6 @@
 package retrieval_test
 
 import (
-	"encoding/csv"
-	"encoding/json"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -240,110 +238,17 @@ func reword(s string) string {
 	return string(r) + "."
 }
 
-type judged struct {
-	claim, doc string
-	support    bool
-	label      string
-}
-
-// TestCheckerClaims measures support against contradiction and absence on scientific claims and compares with the
-// thresholds on tf-idf cosine and on word overlap by a paired bootstrap over claims.
+// TestCheckerClaims compares words alone, in which nothing was chosen on these data, with plain scores on scientific claims:
+// support against contradiction and absence.
 func TestCheckerClaims(t *testing.T) {
-	dir := filepath.Join(retrieval.EvalData(t), "scifact-claims")
-	type abstract struct {
-		DocID     string   `json:"doc_id"`
-		Title     string   `json:"title"`
-		Sentences []string `json:"sentences"`
-	}
-	texts := map[string]abstract{}
-	for _, a := range retrieval.ReadLines[abstract](t, filepath.Join(dir, "abstracts.jsonl")) {
-		texts[a.DocID] = a
-	}
-	var scores [3][]float64
-	var label []bool
-	dump, _ := os.Create(os.Getenv("DUMP"))
-	for _, j := range readClaims(t, filepath.Join(dir, "claims.csv")) {
-		a, known := texts[j.doc]
-		if !known {
-			continue
-		}
-		passages := []store.Passage{{Title: a.Title, Text: strings.Join(a.Sentences, "\n\n")}}
-		f := retrieval.NewChecker("", passages).Check(j.claim)
-		cosine, overlap := plainBaselines(j.claim, a.Sentences)
-		for i, v := range []float64{f.Score, cosine, overlap} {
-			scores[i] = append(scores[i], v)
-		}
-		label = append(label, j.support)
-		if dump != nil {
-			raw, _ := json.Marshal(map[string]any{"label": j.label, "claim": j.claim, "quote": f.Quote, "score": f.Score, "s": f.Signals})
-			fmt.Fprintln(dump, string(raw))
-		}
-	}
-	area := func(i int, at []int) float64 {
-		var p, n []float64
-		for _, k := range at {
-			if label[k] {
-				p = append(p, scores[i][k])
-			} else {
-				n = append(n, scores[i][k])
-			}
-		}
-		return auc(p, n)
-	}
-	all := make([]int, len(label))
-	for i := range all {
-		all[i] = i
-	}
-	t.Logf("| scifact-claims, all %d pairs, by words | AUC | p |", len(label))
-	t.Log("|---|---|---|")
-	t.Logf("| checker | %.3f | |", area(0, all))
-	rng := rand.New(rand.NewPCG(3, 4))
-	for other, name := range []string{1: "tf-idf cosine", 2: "word overlap"} {
-		if other == 0 {
-			continue
-		}
-		worse, rounds := 0, 1000
-		for range rounds {
-			at := make([]int, len(label))
-			for i := range at {
-				at[i] = rng.IntN(len(label))
-			}
-			if area(0, at) <= area(other, at) {
-				worse++
-			}
-		}
-		p := float64(worse) / float64(rounds)
-		t.Logf("| %s | %.3f | %.3f |", name, area(other, all), p)
-		if p > 0.05 {
-			t.Errorf("checker does not beat the %s threshold: p = %.3f", name, p)
-		}
-	}
-}
-
-func readClaims(t testing.TB, path string) (out []judged) {
-	f, err := os.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	rows, err := csv.NewReader(f).ReadAll()
-	if err != nil {
-		t.Fatal(err)
-	}
-	seen := map[string]bool{}
-	for _, r := range rows[1:] {
-		docs := []string{r[2]}
-		if r[2] == "" {
-			docs = strings.Fields(strings.Trim(r[5], "[]"))
-		}
-		for _, d := range docs {
-			if key := r[0] + "/" + d; !seen[key] {
-				seen[key] = true
-				out = append(out, judged{r[1], d, r[3] == "SUPPORT", r[3]})
-			}
-		}
-	}
-	return out
+	pairs := readCheckables(t)
+	t.Logf("| scifact-claims, all %d pairs, by words | AUC | p | right | p |", len(pairs))
+	t.Log("|---|---|---|---|---|")
+	compareMethods(t, pairs, []method{
+		unfitted("checker", func(k checkable) float64 { return k.checker.Check(k.sentence).Score }),
+		unfitted(tfIDF, func(k checkable) float64 { return k.plain[0] }),
+		unfitted(wordOverlap, func(k checkable) float64 { return k.plain[1] }),
+	}, tfIDF, wordOverlap)
 }
 
 // plainBaselines: the best sentence's tf-idf cosine with the claim, and the share of the claim's words in the abstract's

@@ -18,6 +18,7 @@ import (
 type evalOptions struct {
 	collection  string
 	split       string
+	join        bool
 	load        bool
 	chunking    string
 	mode        string
@@ -41,7 +42,9 @@ PATH is a folder in the layout of BEIR (corpus.jsonl, queries.jsonl, qrels/test.
 evaluation (questions_df.csv beside its texts), or a file of questions: JSONL, or CSV with a header. A question has the fields
 question, document or documents (URIs that answer it), quote or quotes (words that a good passage holds), answerable
 (true or false), answers (right ones, for exact match and F1). With --load the folder's documents are loaded first; what is
-there already is left, so that an interrupted load goes on.
+there already is left, so that an interrupted load goes on. With --join the folder's documents are parts of longer ones:
+paragraphs of an article (ids a_0, a_1, …) or sections of a page (addresses that differ after #). They are loaded as these
+longer ones, Markdown with the titles as headings, and a question's quotes are the parts that answer it: a measure of chunking.
 
 A document is scored by its best passage. ndcg@10, mrr@10 and recall equal ir-measures'; span_recall@5, span_precision@5 and
 span_iou@5 are Chroma's, by characters. With --answers each question is also answered: citation_precision and
@@ -68,6 +71,7 @@ func (p *program) evalCommand() *cobra.Command {
 	f := cmd.Flags()
 	f.StringVarP(&o.collection, "collection", "c", "", "the collection to ask (default: the test collection's name)")
 	f.StringVar(&o.split, "split", "test", "which judgements of a folder in BEIR's layout")
+	f.BoolVar(&o.join, "join", false, "join the documents of a folder in BEIR's layout that are parts of one, and measure spans")
 	f.BoolVar(&o.load, "load", false, "load the folder's documents first")
 	f.StringVar(&o.chunking, "chunking", "", `with --load: make the collection with these settings, e.g. '{"max_tokens":128,"overlap":16}'`)
 	f.StringVar(&o.mode, "mode", "hybrid", "hybrid, vector or lexical")
@@ -91,11 +95,10 @@ func (p *program) eval(ctx context.Context, o evalOptions, path string) error {
 	if err != nil {
 		return err
 	}
-	tests, err := eval.Open(path, o.split)
+	tests, err := openTests(o, path)
 	if err != nil {
 		return err
 	}
-	tests.Questions = sampled(tests.Questions, o.sample)
 	if o.collection == "" {
 		o.collection = tests.Name
 	}
@@ -120,6 +123,16 @@ func (p *program) eval(ctx context.Context, o evalOptions, path string) error {
 		return err
 	}
 	return p.reportRun(o, run, before, minimums)
+}
+
+func openTests(o evalOptions, path string) (eval.Collection, error) {
+	open := eval.Open
+	if o.join {
+		open = eval.OpenJoined
+	}
+	tests, err := open(path, o.split)
+	tests.Questions = sampled(tests.Questions, o.sample)
+	return tests, err
 }
 
 func (o evalOptions) check() ([]eval.Minimum, error) {

@@ -32,20 +32,6 @@ var baselines = []baseline{
 	{"scifact", 67.7, 64.7, 72.2, 73.0},
 }
 
-// cuts are the ways of chunking that are compared; the first is what the others are measured against.
-var cuts = []struct{ name, chunking string }{
-	{"fixed, 400 tokens", `{"max_tokens":400,"overlap":0,"split":"fixed"}`},
-	{"fixed, 400 tokens, overlap 200", `{"max_tokens":400,"overlap":200,"split":"fixed"}`},
-	{"structure, 128", `{"max_tokens":128,"overlap":0}`},
-	{"structure, 256, overlap 32", `{"max_tokens":256,"overlap":32}`},
-	{"structure, 256, overlap 32, no headings", `{"max_tokens":256,"overlap":32,"context":"none"}`},
-	{"structure, 400, overlap 64", `{"max_tokens":400,"overlap":64}`},
-	{"structure, 512", `{"max_tokens":512,"overlap":0}`},
-}
-
-// windows, in tokens, that each cut is measured with; 0 returns the chunk.
-var windows = []int{0, 512, 768}
-
 func (p *program) qualityCommand() *cobra.Command {
 	var o qualityOptions
 	cmd := &cobra.Command{
@@ -108,9 +94,10 @@ func (p *program) quality(ctx context.Context, o qualityOptions, data string) er
 const qualityHead = "# Quality\n\nMeasured %s with version %s and %s, on a machine with two cores, through the HTTP API. `make eval` makes all of it again\n" +
 	"from a folder of collections, `FOOTNOTE_EVAL_DATA` (default `../shared/data`); the data are not part of the project.\n"
 
-// run loads a collection and measures it in one mode.
+// run loads a collection and measures it as the options say.
 func (t *tables) run(ctx context.Context, o evalOptions, path string) (*eval.Run, error) {
-	tests, err := eval.Open(path, "test")
+	o.split = "test"
+	tests, err := openTests(o, path)
 	if err != nil {
 		return nil, err
 	}
@@ -199,39 +186,4 @@ func orNone(list []string) string {
 		return "none"
 	}
 	return strings.Join(list, ", ")
-}
-
-// chunking is the table of ways to cut texts, on questions with the characters that answer them.
-func (t *tables) chunking(ctx context.Context) error {
-	path := filepath.Join(t.data, "chunking-eval")
-	if _, err := os.Stat(path); err != nil {
-		fmt.Fprintf(t, "\n## Chunking\n\nNot measured: %v.\n", err)
-		return nil
-	}
-	fmt.Fprint(t, "\n## Chunking\n\nChroma's chunking evaluation (Smith and Troynikov, “Evaluating Chunking Strategies for Retrieval”, 2024): of the characters that\n"+
-		"answer a question, the share in the first five passages (span recall@5); of the passages' characters, the share that answers\n(precision); and IoU. A window returns neighbours of the found chunk up to so many tokens.\n\n"+
-		"| cut | window | vectors: recall@5 | against the first row | hybrid: recall@5 | against the first row | hybrid: precision | hybrid: IoU |\n|---|---|---|---|---|---|---|---|\n")
-	var first [2]float64
-	for i, cut := range cuts {
-		for _, w := range windows {
-			if w > 0 && i < 2 {
-				continue // fixed chunks are what is compared with
-			}
-			var got [2]*eval.Run
-			for j, mode := range []string{"vector", "hybrid"} {
-				var err error
-				o := evalOptions{collection: fmt.Sprintf("%schunking-%d", t.o.prefix, i), load: t.o.load && w == 0 && j == 0, chunking: cut.chunking, mode: mode, limit: 5, window: w, concurrency: 1}
-				if got[j], err = t.run(ctx, o, path); err != nil {
-					return err
-				}
-				if i == 0 {
-					first[j] = got[j].Means["span_recall@5"]
-				}
-			}
-			v, h := got[0].Means["span_recall@5"], got[1].Means
-			fmt.Fprintf(t, "| %s | %d | %.3f | %.3f × | %.3f | %.3f × | %.3f | %.3f |\n", cut.name, w, v, v/first[0], h["span_recall@5"], h["span_recall@5"]/first[1], h["span_precision@5"], h["span_iou@5"])
-		}
-	}
-	fmt.Fprint(t, "\nOne row: `footnote eval DATA/chunking-eval --load -c NAME --chunking '{\"max_tokens\":256,\"overlap\":32}' --window 512 --limit 5`.\nAll: `footnote quality DATA --only chunking`.\n")
-	return nil
 }
