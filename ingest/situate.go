@@ -37,6 +37,9 @@ const situateInstructions = `You help a search engine. You see a document and an
 const (
 	// outlineShare of the room goes to the outline at most, excerptShare to the chunk.
 	outlineShare, excerptShare = 8, 3
+	// partShare of the context window is what is shown of a document that does not fit into it: as much as tells what a chunk is
+	// about, because not every provider keeps the evaluation of a prompt's beginning, and a small machine takes long.
+	partShare = 4
 	// promptOverhead covers a chat template's marks and our own.
 	promptOverhead = 96
 	// defaultContextWindow is that of Workers AI's llama-3.1-8b-instruct.
@@ -61,7 +64,7 @@ func newSituations(e Extracted, chunks []store.Chunk, c store.Collection, window
 		return p
 	}
 	p.head = clipTokens(p.head+outline(chunks), room/outlineShare)
-	p.text = room - p.excerpt - estimateTokens(p.head)
+	p.text = min(room-p.excerpt-estimateTokens(p.head), window/partShare)
 	p.divide(e.Text)
 	return p
 }
