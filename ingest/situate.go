@@ -39,7 +39,7 @@ const (
 	outlineShare, excerptShare = 8, 3
 	// partShare of the context window is what is shown of a document that does not fit into it: as much as tells what a chunk is
 	// about, because not every provider keeps the evaluation of a prompt's beginning, and a small machine takes long.
-	partShare = 4
+	partShare, minPartTokens = 4, 1024
 	// promptOverhead covers a chat template's marks and our own.
 	promptOverhead = 96
 	// defaultContextWindow is that of Workers AI's llama-3.1-8b-instruct.
@@ -64,7 +64,7 @@ func newSituations(e Extracted, chunks []store.Chunk, c store.Collection, window
 		return p
 	}
 	p.head = clipTokens(p.head+outline(chunks), room/outlineShare)
-	p.text = min(room-p.excerpt-estimateTokens(p.head), window/partShare)
+	p.text = min(room-p.excerpt-estimateTokens(p.head), max(window/partShare, minPartTokens))
 	p.divide(e.Text)
 	return p
 }

@@ -131,7 +131,7 @@ func (z *summarizer) write(ctx context.Context, work store.Work, p *situations, 
 	var without failures
 	for len(chunks) > 0 {
 		n := min(len(chunks), turnChunks)
-		if err := z.writeSome(ctx, work.Document.ID, p, chunks[:n], st, &without); err != nil {
+		if err := z.writeSome(ctx, work.Document, p, chunks[:n], st, &without); err != nil {
 			return err
 		}
 		chunks = chunks[n:]
@@ -155,12 +155,16 @@ func (f *failures) add(err error) {
 	f.n, f.last = f.n+1, err
 }
 
-func (z *summarizer) writeSome(ctx context.Context, documentID string, p *situations, chunks []*store.Chunk, st *store.Store, without *failures) error {
+// writeSome fills the summaries of some chunks when it is the document's turn, if that is still wanted then.
+func (z *summarizer) writeSome(ctx context.Context, d store.Document, p *situations, chunks []*store.Chunk, st *store.Store, without *failures) error {
 	select {
 	case z.turn <- struct{}{}:
 		defer func() { <-z.turn }()
 	case <-ctx.Done():
 		return ctx.Err()
+	}
+	if err := st.Wanted(ctx, d.ID, d.Revision); err != nil {
+		return err
 	}
 	calls, ctx := errgroup.WithContext(ctx)
 	calls.SetLimit(z.cfg.Concurrency)
@@ -179,7 +183,7 @@ func (z *summarizer) writeSome(ctx context.Context, documentID string, p *situat
 			if err != nil {
 				return err
 			}
-			return st.StageResult(ctx, documentID, [sha256.Size]byte(c.SummaryInput), storable(result))
+			return st.StageResult(ctx, d.ID, [sha256.Size]byte(c.SummaryInput), storable(result))
 		})
 	}
 	return calls.Wait()

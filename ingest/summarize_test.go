@@ -297,6 +297,42 @@ func TestChunksThatTheModelRefuses(t *testing.T) {
 	}
 }
 
+// TestDeletedWhileSummarizing: a document that is gone, or replaced, is not paid for to its end.
+func TestDeletedWhileSummarizing(t *testing.T) {
+	t.Parallel()
+	for name, end := range map[string]func(*testing.T, world, *ingest.Service, string){
+		"deleted": func(t *testing.T, w world, _ *ingest.Service, id string) {
+			if err := w.store.DeleteDocument(t.Context(), id); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"replaced": func(t *testing.T, _ world, s *ingest.Service, _ string) {
+			put(t, s, text("a", "The sea is blue."), store.Changed)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, chats())
+			s := w.start(t, summarizes)
+			summarizing(t, s)
+			release := make(chan struct{})
+			hold := workersaitest.Hold(release)
+			hold.Model = chatModel
+			w.models.Script(hold)
+			calls := w.models.Calls("")
+			id := put(t, s, text("a", long("clay", 30)), store.Created).ID
+			w.models.WaitCalls(t, calls+1)
+			end(t, w, s, id)
+			close(release)
+			idle(t, s)
+			if n := w.models.Calls(chatModel); n > 16 {
+				t.Errorf("%d chunks of a document that is %s were summarized, want those of one turn at most", n, name)
+			}
+			storetest.Invariants(t, w.store)
+		})
+	}
+}
+
 // TestKilledWhileSummarizing: a process is killed in the middle; another one asks about the rest alone.
 func TestKilledWhileSummarizing(t *testing.T) {
 	t.Parallel()
