@@ -183,6 +183,8 @@ const (
 var (
 	// preamble is what models say before the sentence that they were asked for.
 	preamble = regexp.MustCompile(`(?i)^(?:(?:(?:one|the|a)\s+)?(?:short\s+)?(?:sentence|summary|context|excerpt|answer|output)\W{0,3}:|(?:sure|certainly|of course)\b[^:.!]{0,80}[:.!,]|here(?:(?:'|’)s| is| are)\b[^:]{0,120}:)`)
+	// initial at the end, as in "Roe v. Wade": the sentence goes on.
+	initial = regexp.MustCompile(`\s\p{L}\.\s*$`)
 	// declined is a model's apology.
 	declined = regexp.MustCompile(`(?i)^(?:i(?:'|’)?m sorry|sorry\b|i (?:cannot|can(?:'|’)t|am unable|apologi[sz]e)|as an ai\b)`)
 )
@@ -195,7 +197,7 @@ func readSummary(answer, excerpt string, tokens int) string {
 		before, text = text, bare(preamble.ReplaceAllString(text, ""))
 	}
 	end := 0
-	for end < len(text) && len(strings.Fields(text[:end])) < minSummaryWords { // "Dr." is no sentence
+	for end < len(text) && (len(strings.Fields(text[:end])) < minSummaryWords || initial.MatchString(text[:end])) { // "Dr." is no sentence
 		end += sentenceEnd(text[end:], Paragraph)
 	}
 	text = fitTokens(strings.TrimSpace(text[:end]), tokens+specialTokens)

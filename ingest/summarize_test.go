@@ -438,6 +438,7 @@ func TestReadSummary(t *testing.T) {
 		"a preamble":        {"Sure! Here is a short sentence that situates the excerpt:\n\n\"Why the tower of Pisa leans.\"", "Why the tower of Pisa leans."},
 		"a label":           {"**Summary:** Why the tower of Pisa leans.", "Why the tower of Pisa leans."},
 		"an abbreviation":   {"Dr. Smith explains why the tower leans. More.", "Dr. Smith explains why the tower leans."},
+		"an initial":        {"It explains the ruling Roe v. Wade of the court. More.", "It explains the ruling Roe v. Wade of the court."},
 		"cut at the end":    {"Why the tower of Pisa leans and", "Why the tower of Pisa leans and"},
 		"too long":          {"The tower of this town leans, stands, falls, is built again by other people with better tools in the same place, and leans once more", "The tower of this town leans, stands, falls, is built again by other people with better tools in the"},
 		"without spaces":    {"この部分は塔が傾く理由を説明しています。続き。", "この部分は塔が傾く理由を説明しています。続き。"},
