@@ -111,6 +111,7 @@ type chunkView struct {
 	Tokens      int      `json:"tokens"`
 	Text        string   `json:"text"`
 	Translation string   `json:"translation,omitempty"`
+	Summary     string   `json:"summary,omitempty"`
 }
 
 func (s *Server) documentChunks(c echo.Context) error {
@@ -128,7 +129,7 @@ func (s *Server) documentChunks(c echo.Context) error {
 	}
 	views := make([]chunkView, len(chunks))
 	for i, k := range chunks {
-		views[i] = chunkView{k.Ordinal, notNil(k.Heading), k.Start, k.End, k.Tokens, k.Text, k.Translation}
+		views[i] = chunkView{k.Ordinal, notNil(k.Heading), k.Start, k.End, k.Tokens, k.Text, k.Translation, k.Summary}
 	}
 	return c.JSON(http.StatusOK, map[string]any{"chunks": views})
 }

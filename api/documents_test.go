@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -11,6 +12,10 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/footnote-rag/footnote/store"
 )
 
 func TestDocumentLife(t *testing.T) {
@@ -259,6 +264,37 @@ func TestCollections(t *testing.T) {
 	w.refused(w.get("/v1/collections/handbook"), 404, "collection_not_found")
 	w.refused(w.post("/v1/collections", `{"name":"../x"}`), 400, "invalid_collection")
 	w.refused(w.post("/v1/collections", `{"name":"x","chunking":{"max_tokens":600}}`), 400, "invalid_request")
+	w.refused(w.post("/v1/collections", `{"name":"x","chunking":{"context":"summary"}}`), 400, "invalid_document") // there is no chat model
+}
+
+// TestSummariesAreShown beside the text, of which they are no part.
+func TestSummariesAreShown(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.into(w.post("/v1/documents?wait=60s", `{"uri":"a","text":"words"}`), 200, nil)
+	k, err := w.store.Collection(t.Context(), "default")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, _, err := w.store.PutDocument(t.Context(), store.NewDocument{Collection: k, URI: "b", Source: []byte("clay"), SHA256: make([]byte, 32)},
+		func(context.Context, pgx.Tx, store.Document) error { return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	chunk := store.Chunk{End: 4, Text: "clay", Summary: "From the hydrology handbook.", SummaryInput: make([]byte, 32), Embedding: bagOfWords("clay", k.Space.Dimensions)}
+	if err := w.store.Complete(t.Context(), store.Completion{DocumentID: d.ID, Revision: d.Revision, Text: "clay", Chunks: []store.Chunk{chunk}, Total: 1}); err != nil {
+		t.Fatal(err)
+	}
+	type shown struct{ Text, Summary string }
+	var chunks struct{ Chunks []shown }
+	w.into(w.get("/v1/documents/"+d.ID+"/chunks"), 200, &chunks)
+	var found struct{ Passages []shown }
+	w.into(w.post("/v1/search", `{"query":"hydrology","mode":"lexical"}`), 200, &found)
+	for name, got := range map[string][]shown{"chunks": chunks.Chunks, "passages": found.Passages} {
+		if len(got) != 1 || got[0] != (shown{"clay", chunk.Summary}) {
+			t.Errorf("%s = %+v, want the text and, apart, its summary", name, got)
+		}
+	}
 }
 
 func TestIdempotencyKey(t *testing.T) {

@@ -55,6 +55,7 @@ type passageView struct {
 	End            int            `json:"end"`
 	Text           string         `json:"text"`
 	Translation    string         `json:"translation,omitempty"` // of heading and text, where that was embedded
+	Summary        string         `json:"summary,omitempty"`     // a model's sentence that was embedded with the text; no part of it
 	Time           *timeView      `json:"time,omitempty"`        // of a recording
 	Score          float64        `json:"score"`
 	ScoringDetails scoringDetails `json:"scoring_details"`
@@ -80,7 +81,7 @@ func viewPassages(passages []store.Passage) []passageView {
 	for i, p := range passages {
 		views[i] = passageView{
 			Number: i + 1, Document: documentRef{p.DocumentID, p.URI, p.Title, objectOrEmpty(p.Metadata)}, Ordinal: p.Ordinal,
-			Heading: notNil(p.Heading), Start: p.Start, End: p.End, Text: p.Text, Translation: p.Translation, Time: viewTime(&p, p.Start, p.End), Score: p.Score,
+			Heading: notNil(p.Heading), Start: p.Start, End: p.End, Text: p.Text, Translation: p.Translation, Summary: p.Summary, Time: viewTime(&p, p.Start, p.End), Score: p.Score,
 			ScoringDetails: scoringDetails{p.Vector, p.Lexical, p.Fusion, p.Phrases, p.Boost, p.Rerank, p.Similarity},
 		}
 	}

@@ -402,7 +402,7 @@ func (g *gate) back() {
 func (g *gate) open() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.failures, g.why = 0, ""
+	g.failures = 0 // the reason stays: a call that was under way before the gate shut may have succeeded
 }
 
 // shut closes the gate for as long as the error asks.

@@ -46,11 +46,19 @@ var DefaultChunking = store.Chunking{MaxTokens: 256, Overlap: 32, Window: 768}
 const maxRunesPerToken = 16
 
 // EmbedText is what is embedded for a chunk: its context, so that it is understood by itself, and its text; or the translation
-// of both.
+// of both. A summary comes before them.
 func EmbedText(c store.Chunk) string {
-	if c.Translation != "" {
-		return c.Translation
+	text := c.Translation
+	if text == "" {
+		text = textWithContext(c)
 	}
+	if c.Summary == "" {
+		return text
+	}
+	return c.Summary + "\n\n" + text
+}
+
+func textWithContext(c store.Chunk) string {
 	if c.Context == "" {
 		return c.Text
 	}
@@ -61,9 +69,19 @@ func EmbedText(c store.Chunk) string {
 func contextOf(path []string) string { return strings.Join(path, " > ") }
 
 // Chunk cuts a text at headings, then blocks, sentences, words, and at last characters, and packs the pieces. With its
-// context no chunk has more than MaxTokens tokens. Together the chunks hold every character that is not blank.
+// context, and a summary where there is to be one, no chunk has more than MaxTokens tokens. Together the chunks hold every
+// character that is not blank.
 func Chunk(e Extracted, settings store.Chunking) []store.Chunk {
-	p := packer{tok: WordPiece(), text: e.Text, settings: settings, titled: -1}
+	chunks := cut(e, settings, 0)
+	if settings.Context == store.ContextSummary && len(chunks) > 1 { // one chunk needs no summary
+		chunks = cut(e, settings, summaryTokens(settings))
+	}
+	return chunks
+}
+
+// cut leaves a reserve of tokens free.
+func cut(e Extracted, settings store.Chunking, reserve int) []store.Chunk {
+	p := packer{tok: WordPiece(), text: e.Text, settings: settings, reserve: reserve, titled: -1}
 	if settings.Split == store.SplitFixed {
 		return p.fixed()
 	}
@@ -122,6 +140,7 @@ type packer struct {
 	tok      *Tokenizer
 	text     string
 	settings store.Chunking
+	reserve  int // tokens of a chunk that are left free
 
 	title     string   // of the document
 	titled    int      // where the text begins with the title; -1: it does not
@@ -174,7 +193,7 @@ func (p *packer) fit() {
 			p.context = contextOf(all)
 		}
 	}
-	p.budget = p.settings.MaxTokens - specialTokens - p.tok.count(p.context)
+	p.budget = p.settings.MaxTokens - specialTokens - p.reserve - p.tok.count(p.context)
 }
 
 func (p *packer) tooLong(path []string) bool {

@@ -21,6 +21,8 @@ func FuzzChunker(f *testing.F) {
 		}
 		settings := store.Chunking{MaxTokens: 32 + int(size), Overlap: int(overlap) % 16}
 		checkChunks(t, ingest.Extracted{Text: text}, settings)
+		settings.Context = store.ContextSummary
+		checkChunks(t, ingest.Extracted{Text: text}, settings)
 	})
 }
 

@@ -32,6 +32,7 @@ const workerEnv = "FOOTNOTE_TEST_WORKER"
 type workerSettings struct {
 	Database, Models string
 	BatchTexts       int
+	ChatModel        string
 	Lease            time.Duration // 0: the default
 }
 
@@ -58,7 +59,7 @@ func runWorker(ctx context.Context, settings string) error {
 	if err != nil {
 		return err
 	}
-	svc, err := ingest.New(ctx, ingest.Config{Store: s, Models: models, BatchTexts: ws.BatchTexts, Logger: slog.New(slog.NewTextHandler(os.Stderr, nil))})
+	svc, err := ingest.New(ctx, ingest.Config{Store: s, Models: models, BatchTexts: ws.BatchTexts, ChatModel: ws.ChatModel, Logger: slog.New(slog.NewTextHandler(os.Stderr, nil))})
 	if err != nil {
 		return err
 	}

@@ -11,7 +11,12 @@ const (
 // ShortenPauses makes the service look after the provider every d when it does not say how long to wait. Call it before Start.
 func (s *Service) ShortenPauses(d time.Duration) {
 	p := pauses{first: d, longest: d, mend: d, quota: d}
-	s.batches.gate.pauses, s.speech.gate.pauses, s.translator.gate.pauses = p, p, p
+	s.batches.gate.pauses, s.speech.gate.pauses, s.translator.gate.pauses, s.summaries.calls.gate.pauses = p, p, p, p
+}
+
+// ReadSummary makes a sentence of a model's answer about an excerpt.
+func ReadSummary(answer, excerpt string, tokens int) string {
+	return readSummary(answer, excerpt, tokens)
 }
 
 // ProcessLock is the advisory lock that a living service holds.

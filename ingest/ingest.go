@@ -43,12 +43,15 @@ type Config struct {
 	SpeechModel        string            // transcribes recordings; default @cf/openai/whisper
 	Pooling            string            // default what the client chooses: "cls" for bge, else "mean"
 	Workers            int               // documents in flight; default 16
-	Concurrency        int               // embedding requests in flight; default 2
+	Concurrency        int               // embedding requests in flight, and as many for summaries; default 2
 	BatchTexts         int               // texts a request; default 100, the API's most
 	EmbedPerMinute     int               // provider budget; 0: none
 	EmbedQueued        bool              // large batches of texts as asynchronous ones, which the provider runs when it has capacity
 	TranslateModel     string            // translates documents of a collection that asks for it; default @cf/meta/m2m100-1.2b
 	TranslatePerMinute int               // provider budget; 0: none
+	ChatModel          string            // summarizes chunks where a collection asks for it; "": such collections are refused
+	ContextWindow      int               // of the chat model, tokens; default 7968
+	ChatPerMinute      int               // provider budget; 0: none
 	SpeechPerMinute    int               // provider budget; 0: none
 	Provider           string            // names the provider whose budget is shared with retrieval; default "workersai"
 	MaxBytes           int64             // per document; default 64 MiB
@@ -84,6 +87,7 @@ func (c Config) withDefaults() (Config, error) {
 	c.BatchTexts = cmp.Or(c.BatchTexts, workersai.MaxEmbedTexts)
 	c.MaxBytes = cmp.Or(c.MaxBytes, defaultMaxBytes)
 	c.Provider = cmp.Or(c.Provider, "workersai")
+	c.ContextWindow = max(cmp.Or(c.ContextWindow, defaultContextWindow), minContextWindow)
 	if c.BatchTexts < 1 || c.BatchTexts > workersai.MaxEmbedTexts {
 		return c, fmt.Errorf("ingest: BatchTexts is %d: the API takes 1 to %d", c.BatchTexts, workersai.MaxEmbedTexts)
 	}
@@ -102,6 +106,7 @@ type Service struct {
 	batches    *batcher
 	speech     *asker
 	translator *asker
+	summaries  *summarizer
 	extract    *extractor
 	ends       ends
 	done       atomic.Int64
@@ -128,6 +133,7 @@ func New(ctx context.Context, cfg Config) (*Service, error) {
 	s.batches = newBatcher(cfg)
 	s.speech = newAsker(cfg, "speech", cfg.SpeechPerMinute)
 	s.translator = newAsker(cfg, "translate", cfg.TranslatePerMinute)
+	s.summaries = newSummarizer(cfg)
 	if s.queue, err = s.newQueue(); err != nil {
 		return nil, errors.Join(fmt.Errorf("prepare the queue: %w", err), s.extract.Close())
 	}
@@ -203,12 +209,12 @@ func (s *Service) embeddingSpace(ctx context.Context) (store.Space, error) {
 // ErrInvalidInput, store.ErrSpaceMismatch.
 func (s *Service) EnsureCollection(ctx context.Context, name string, chunking store.Chunking) (store.Collection, bool, error) {
 	name = cmp.Or(name, defaultCollection)
-	if err := checkCollection(name, &chunking); err != nil {
+	if err := cmp.Or(checkCollection(name, &chunking), s.checkSummaries(chunking)); err != nil {
 		return store.Collection{}, false, err
 	}
 	c, err := s.cfg.Store.Collection(ctx, name)
 	if err == nil {
-		return c, false, s.sameModel(c)
+		return c, false, cmp.Or(s.sameModel(c), s.checkSummaries(c.Chunking))
 	}
 	if !errors.Is(err, store.ErrNotFound) {
 		return c, false, err
@@ -236,6 +242,9 @@ func (s *Service) sameModel(c store.Collection) error {
 // Bounds of a collection's chunking: the models take 512 tokens; below 32 a chunk is no passage.
 const minChunkTokens, maxChunkTokens = 32, 512
 
+// minSummarizedTokens: a quarter of it is a short sentence.
+const minSummarizedTokens = 64
+
 func checkCollection(name string, chunking *store.Chunking) error {
 	if len(name) > maxCollectionBytes || strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r == '/' || r == 0x7f }) {
 		return fmt.Errorf("%w: the collection's name has at most %d bytes and neither slashes nor control characters", ErrInvalidInput, maxCollectionBytes)
@@ -254,8 +263,11 @@ func checkCollection(name string, chunking *store.Chunking) error {
 	if !slices.Contains([]string{"", store.SplitStructure, store.SplitFixed}, chunking.Split) {
 		return fmt.Errorf("%w: the split is %s or %s, not %q", ErrInvalidInput, store.SplitStructure, store.SplitFixed, chunking.Split)
 	}
-	if !slices.Contains([]string{"", store.ContextHeadings, store.ContextNone}, chunking.Context) {
-		return fmt.Errorf("%w: the context is %s or %s, not %q", ErrInvalidInput, store.ContextHeadings, store.ContextNone, chunking.Context)
+	if !slices.Contains([]string{"", store.ContextHeadings, store.ContextNone, store.ContextSummary}, chunking.Context) {
+		return fmt.Errorf("%w: the context is %s, %s or %s, not %q", ErrInvalidInput, store.ContextHeadings, store.ContextNone, store.ContextSummary, chunking.Context)
+	}
+	if chunking.Context == store.ContextSummary && chunking.MaxTokens < minSummarizedTokens {
+		return fmt.Errorf("%w: chunks with a summary have at least %d tokens, not %d", ErrInvalidInput, minSummarizedTokens, chunking.MaxTokens)
 	}
 	if chunking.Window < 0 || chunking.Window > maxWindowTokens {
 		return fmt.Errorf("%w: the window is 0 to %d tokens, not %d", ErrInvalidInput, maxWindowTokens, chunking.Window)
@@ -278,8 +290,10 @@ type Stats struct {
 // Stats of this process and the queue.
 func (s *Service) Stats(ctx context.Context) (Stats, error) {
 	st := Stats{TextsEmbedded: s.batches.texts.Load(), EmbedCalls: s.batches.calls.Load(), DocumentsDone: s.done.Load(), DocumentsFailed: s.failed.Load()}
-	if until, why := s.batches.gate.state(); time.Now().Before(until) {
-		st.PausedUntil, st.PauseReason = until.UTC().Format(time.RFC3339), why
+	for _, g := range []*gate{&s.batches.gate, &s.summaries.calls.gate} {
+		if until, why := g.state(); st.PausedUntil == "" && time.Now().Before(until) {
+			st.PausedUntil, st.PauseReason = until.UTC().Format(time.RFC3339), why
+		}
 	}
 	var err error
 	st.Queued, st.Running, err = countJobs(ctx, s.cfg.Store.Pool())

@@ -64,7 +64,7 @@ func (s *Service) put(ctx context.Context, d Document) (store.Document, store.Pu
 	sum := sha256.Sum256(d.Source)
 	return s.cfg.Store.PutDocument(ctx, store.NewDocument{Collection: c, URI: d.URI, Title: d.Title, MediaType: d.MediaType, Language: d.Language,
 		Metadata: d.Metadata, Source: d.Source, SHA256: sum[:], Settings: s.settings(c)},
-		func(ctx context.Context, tx pgx.Tx, doc store.Document) error { return s.enqueue(ctx, tx, doc, d) })
+		func(ctx context.Context, tx pgx.Tx, doc store.Document) error { return s.enqueue(ctx, tx, c, doc, d) })
 }
 
 // check validates what a client sent and fills the media type.

@@ -58,8 +58,8 @@ const (
 )
 
 // enqueue inserts the document's job within the put's transaction.
-func (s *Service) enqueue(ctx context.Context, tx pgx.Tx, stored store.Document, d Document) error {
-	queue, err := queueOf(ctx, tx, stored.CollectionID, d)
+func (s *Service) enqueue(ctx context.Context, tx pgx.Tx, c store.Collection, stored store.Document, d Document) error {
+	queue, err := queueOf(ctx, tx, c, d)
 	if err != nil {
 		return err
 	}
@@ -67,14 +67,17 @@ func (s *Service) enqueue(ctx context.Context, tx pgx.Tx, stored store.Document,
 	return err
 }
 
-func queueOf(ctx context.Context, tx pgx.Tx, collectionID int64, d Document) (string, error) {
+func queueOf(ctx context.Context, tx pgx.Tx, c store.Collection, d Document) (string, error) {
 	if isAudio(d.MediaType) {
 		return speechQueue, nil
+	}
+	if c.Chunking.Context == store.ContextSummary {
+		return summaryQueue, nil
 	}
 	if len(d.Source) > expressBytes {
 		return river.QueueDefault, nil
 	}
-	waiting, err := store.Unfinished(ctx, tx, collectionID, expressBacklog+1)
+	waiting, err := store.Unfinished(ctx, tx, c.ID, expressBacklog+1)
 	if err != nil || waiting > expressBacklog { // the document itself is counted
 		return river.QueueDefault, err
 	}
@@ -111,6 +114,7 @@ func (s *Service) newQueue() (*river.Client[pgx.Tx], error) {
 			river.QueueDefault: {MaxWorkers: s.cfg.Workers},
 			expressQueue:       {MaxWorkers: s.cfg.Workers},
 			speechQueue:        {MaxWorkers: s.cfg.Concurrency},
+			summaryQueue:       {MaxWorkers: s.cfg.Workers},
 		},
 		Workers:                     workers,
 		JobTimeout:                  -1,
@@ -198,6 +202,9 @@ func (s *Service) process(ctx context.Context, a documentArgs) error {
 	if len(chunks) == 0 {
 		return &ExtractError{Code: "no_text", Message: "no text was found in it"}
 	}
+	if err := s.summarize(ctx, work, e, chunks); err != nil {
+		return err
+	}
 	if err := s.translate(ctx, work, e, chunks); err != nil {
 		return err
 	}
@@ -236,7 +243,7 @@ func (s *Service) embed(ctx context.Context, a documentArgs, chunks []store.Chun
 	}
 	var left []store.Chunk
 	for _, c := range chunks {
-		if sum, ok := staged[c.Ordinal]; !ok || sum != sha256.Sum256([]byte(c.Text)) {
+		if sum, ok := staged[c.Ordinal]; !ok || sum != store.SumOf(c) {
 			left = append(left, c)
 		}
 	}

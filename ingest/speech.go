@@ -38,6 +38,9 @@ type asker struct {
 	gate   gate
 	budget *store.Budget
 	log    *slog.Logger
+
+	// patient waits for a model that is not there, and for one that fails again and again, as for anything else.
+	patient bool
 }
 
 func newAsker(cfg Config, kind string, perMinute int) *asker {
@@ -51,13 +54,13 @@ func (a *asker) ask(ctx context.Context, call func(context.Context) error) error
 		err := a.try(ctx, call)
 		var api *workersai.Error
 		switch {
-		case err == nil || ctx.Err() != nil || final(err):
+		case err == nil || ctx.Err() != nil || a.final(err):
 			return err
 		case errors.Is(err, workersai.ErrBadReply):
 			if bad++; bad == maxBadReplies {
 				return err
 			}
-		case errors.As(err, &api) && api.Status >= 500:
+		case errors.As(err, &api) && api.Status >= 500 && !a.patient:
 			if failures++; failures == maxFailures {
 				return err
 			}
@@ -66,8 +69,8 @@ func (a *asker) ask(ctx context.Context, call func(context.Context) error) error
 }
 
 // final tells errors that the same call meets again. A model that is not there is one: others of the kind are none.
-func final(err error) bool {
-	return errors.Is(err, workersai.ErrModelNotFound) || errors.Is(err, workersai.ErrInvalidInput) || errors.Is(err, workersai.ErrContextExceeded)
+func (a *asker) final(err error) bool {
+	return errors.Is(err, workersai.ErrModelNotFound) && !a.patient || errors.Is(err, workersai.ErrInvalidInput) || errors.Is(err, workersai.ErrContextExceeded)
 }
 
 func (a *asker) try(ctx context.Context, call func(context.Context) error) error {
@@ -76,11 +79,10 @@ func (a *asker) try(ctx context.Context, call func(context.Context) error) error
 		return err
 	}
 	defer leave()
-	if err := a.budget.Wait(ctx, false); err != nil {
-		return err
+	if err = a.budget.Wait(ctx, false); err == nil {
+		err = call(ctx)
 	}
-	err = call(ctx)
-	if err == nil || final(err) || errors.Is(err, workersai.ErrBadReply) {
+	if err == nil || a.final(err) || errors.Is(err, workersai.ErrBadReply) {
 		a.gate.open()
 	} else if ctx.Err() == nil {
 		a.gate.shut(ctx, err, a.budget, a.log)

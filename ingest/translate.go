@@ -32,8 +32,8 @@ func (s *Service) translate(ctx context.Context, work store.Work, e Extracted, c
 	calls.SetLimit(translationsAtOnce)
 	for i := range chunks {
 		calls.Go(func() error {
-			t, err := s.translateText(ctx, work.Document.ID, EmbedText(chunks[i]), from, to, staged)
-			chunks[i].Translation = fitTokens(t)
+			t, err := s.translateText(ctx, work.Document.ID, textWithContext(chunks[i]), from, to, staged)
+			chunks[i].Translation = fitTokens(t, maxChunkTokens-WordPiece().count(chunks[i].Summary))
 			return err
 		})
 	}
@@ -74,13 +74,14 @@ func (s *Service) translateText(ctx context.Context, documentID, text, from, to 
 	return translation, s.cfg.Store.StageResult(ctx, documentID, key, storable(result))
 }
 
-// fitTokens cuts a translation that is longer than what the embedding model reads; its start says what it is about.
-func fitTokens(text string) string {
+// fitTokens cuts a text of models that has more tokens, with the special ones, than there is room for; its start says what it
+// is about.
+func fitTokens(text string, limit int) string {
 	tok := WordPiece()
-	for tok.Count(text) > maxChunkTokens {
+	for tok.Count(text) > limit {
 		fields := strings.Fields(text)
 		if len(fields) < 2 {
-			return text[:byteOffset(text, maxChunkTokens/3)] // a character has at most three tokens
+			return text[:byteOffset(text, (limit-specialTokens)/3)] // a character has at most three tokens
 		}
 		text = strings.Join(fields[:len(fields)*9/10], " ")
 	}

@@ -28,7 +28,7 @@ type Chunking struct {
 	MaxTokens int    `json:"max_tokens"`        // WordPiece tokens with [CLS] and [SEP]; at most 512
 	Overlap   int    `json:"overlap"`           // tokens
 	Split     string `json:"split,omitempty"`   // "" or SplitStructure, or SplitFixed
-	Context   string `json:"context,omitempty"` // "" or ContextHeadings, or ContextNone
+	Context   string `json:"context,omitempty"` // "" or ContextHeadings, ContextNone or ContextSummary
 	// Window is how many tokens of a passage a search returns around a chunk that it found; at most the chunk's own: the chunk.
 	Window int `json:"window,omitempty"`
 }
@@ -39,6 +39,7 @@ const (
 	SplitFixed      = "fixed"     // every MaxTokens tokens, whatever stands there: for comparison
 	ContextHeadings = "headings"  // title and heading path are embedded before a chunk's text
 	ContextNone     = "none"      // the text alone is embedded
+	ContextSummary  = "summary"   // as headings, and a sentence of the chat model that situates the chunk within its document
 )
 
 // Collection is a named set of documents in one space; the unit of access.

@@ -65,6 +65,19 @@ func whyNot(ctx context.Context, tx pgx.Tx, documentID string) error {
 	return ErrNotFound
 }
 
+// Wanted tells whether the revision is still to be worked on: ErrSuperseded, ErrNotFound.
+func (s *Store) Wanted(ctx context.Context, documentID string, revision int64) error {
+	err := s.write(ctx, func(tx pgx.Tx) error {
+		var wanted bool
+		err := tx.QueryRow(ctx, "SELECT EXISTS (SELECT FROM documents WHERE id = $1 AND revision = $2 AND status IN ('queued', 'running'))", documentID, revision).Scan(&wanted)
+		if err != nil || wanted {
+			return err
+		}
+		return whyNot(ctx, tx, documentID)
+	})
+	return mapped("look after "+documentID, err)
+}
+
 // Chunk is one piece of a document's extracted text. Start and End count Unicode code points into that text.
 type Chunk struct {
 	Ordinal   int
@@ -79,6 +92,12 @@ type Chunk struct {
 	// Translation, if not "", is what was embedded instead: heading and text in the collection's language. Its words are
 	// found as those of the text are.
 	Translation string
+
+	// Summary, if not "", is a model's sentence that situates the chunk within its document. It is embedded before all else and
+	// its words are found, but it is no part of the text. SummaryInput is the SHA-256 of what it was written from; nil if none
+	// was asked for.
+	Summary      string
+	SummaryInput []byte
 }
 
 // StageChunks keeps embedded chunks of an unfinished revision, invisible to search, so that a restart need not embed
@@ -97,14 +116,14 @@ func (s *Store) StageChunks(ctx context.Context, documentID string, revision int
 				return fmt.Errorf("chunk %d: %w", c.Ordinal, err)
 			}
 			ordinals[i] = c.Ordinal
-			values[i] = []any{documentID, revision, c.Ordinal, headingOf(c), c.Start, c.End, c.Tokens, c.Text, c.Translation, embedding}
+			values[i] = []any{documentID, revision, c.Ordinal, headingOf(c), c.Start, c.End, c.Tokens, c.Text, c.Translation, c.Summary, c.SummaryInput, embedding}
 		}
 		_, err = tx.Exec(ctx, "DELETE FROM staged_chunks WHERE document_id = $1 AND (revision <> $2 OR ordinal = ANY($3))", documentID, revision, ordinals)
 		if err != nil {
 			return err
 		}
 		_, err = tx.CopyFrom(ctx, pgx.Identifier{"staged_chunks"},
-			[]string{"document_id", "revision", "ordinal", "heading", "start_char", "end_char", "token_count", "text", "translation", "embedding"}, pgx.CopyFromRows(values))
+			[]string{"document_id", "revision", "ordinal", "heading", "start_char", "end_char", "token_count", "text", "translation", "summary", "summary_input", "embedding"}, pgx.CopyFromRows(values))
 		return err
 	})
 	return mapped("stage chunks of "+documentID, err)
@@ -117,14 +136,17 @@ func headingOf(c Chunk) []string {
 	return c.Heading
 }
 
-// StagedOrdinals lists the ordinals staged for the revision with the SHA-256 of their texts.
+// SumOf is the SHA-256 of what decides a chunk's vector beside its document: its text, and its summary.
+func SumOf(c Chunk) [sha256.Size]byte { return sha256.Sum256([]byte(c.Summary + "\n\n" + c.Text)) }
+
+// StagedOrdinals lists the ordinals staged for the revision with the SumOf each.
 func (s *Store) StagedOrdinals(ctx context.Context, documentID string, revision int64) (map[int][32]byte, error) {
 	type row struct {
 		Ordinal int
 		Sum     []byte
 	}
 	all, err := many(ctx, s.pool, pgx.RowToStructByPos[row],
-		"SELECT ordinal, sha256(convert_to(text, 'UTF8')) FROM staged_chunks WHERE document_id = $1 AND revision = $2", documentID, revision)
+		`SELECT ordinal, sha256(convert_to(summary || E'\n\n' || text, 'UTF8')) FROM staged_chunks WHERE document_id = $1 AND revision = $2`, documentID, revision)
 	if err != nil {
 		return nil, mapped("staged chunks of "+documentID, err)
 	}
@@ -192,7 +214,7 @@ func (s *Store) prepare(ctx context.Context, c Completion) (*prepared, error) {
 	}
 	p.table = p.space.table()
 	staged, err := many(ctx, s.pool, scanChunk, `
-		SELECT ordinal, heading, start_char, end_char, text, token_count, translation FROM staged_chunks WHERE document_id = $1 AND revision = $2`, c.DocumentID, c.Revision)
+		SELECT `+chunkColumns+` FROM staged_chunks WHERE document_id = $1 AND revision = $2`, c.DocumentID, c.Revision)
 	if err != nil {
 		return nil, err
 	}
@@ -334,10 +356,10 @@ func (p *prepared) copyIn(ctx context.Context, tx pgx.Tx, collection int64) erro
 		return nil
 	}
 	_, err := tx.CopyFrom(ctx, pgx.Identifier{"chunks"},
-		[]string{"id", "collection_id", "document_id", "generation", "ordinal", "heading", "start_char", "end_char", "token_count", "text", "translation"},
+		[]string{"id", "collection_id", "document_id", "generation", "ordinal", "heading", "start_char", "end_char", "token_count", "text", "translation", "summary", "summary_input"},
 		pgx.CopyFromSlice(len(p.Chunks), func(i int) ([]any, error) {
 			c := &p.Chunks[i]
-			return []any{p.first + int64(c.Ordinal), collection, p.DocumentID, p.Revision, c.Ordinal, headingOf(*c), c.Start, c.End, c.Tokens, c.Text, c.Translation}, nil
+			return []any{p.first + int64(c.Ordinal), collection, p.DocumentID, p.Revision, c.Ordinal, headingOf(*c), c.Start, c.End, c.Tokens, c.Text, c.Translation, c.Summary, c.SummaryInput}, nil
 		}))
 	if err != nil {
 		return err
@@ -352,8 +374,8 @@ func (p *prepared) copyIn(ctx context.Context, tx pgx.Tx, collection int64) erro
 func (p *prepared) moveStaged(b *pgx.Batch, collection int64) {
 	if len(p.Chunks) < p.Total {
 		for _, sql := range []string{
-			`INSERT INTO chunks (id, collection_id, document_id, generation, ordinal, heading, start_char, end_char, token_count, text, translation)
-			 SELECT $1 + ordinal, $2, document_id, revision, ordinal, heading, start_char, end_char, token_count, text, translation
+			`INSERT INTO chunks (id, collection_id, document_id, generation, ordinal, heading, start_char, end_char, token_count, text, translation, summary, summary_input)
+			 SELECT $1 + ordinal, $2, document_id, revision, ordinal, heading, start_char, end_char, token_count, text, translation, summary, summary_input
 			 FROM staged_chunks WHERE document_id = $3 AND revision = $4 ORDER BY ordinal`,
 			`INSERT INTO ` + p.table + ` (chunk_id, collection_id, document_id, embedding)
 			 SELECT $1 + ordinal, $2, document_id, embedding FROM staged_chunks WHERE document_id = $3 AND revision = $4 ORDER BY ordinal`,

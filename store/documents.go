@@ -342,12 +342,28 @@ func (s *Store) Neighbours(ctx context.Context, documentID string, from, to int)
 		return nil, nil
 	}
 	chunks, err := many(ctx, s.read, scanChunk, `
-		SELECT ordinal, heading, start_char, end_char, text, token_count, translation FROM chunks
+		SELECT `+chunkColumns+` FROM chunks
 		WHERE document_id = $1 AND ordinal BETWEEN $2 AND $3 ORDER BY ordinal`, documentID, max(from, 0), min(to, 1<<31-1))
 	return chunks, mapped("chunks of document "+documentID, err)
 }
 
+// Summary is a model's sentence about a chunk; "" if it had none to give.
+type Summary struct {
+	Input []byte // SHA-256 of what it was written from
+	Text  string
+}
+
+// Summaries are those of a document's visible chunks.
+func (s *Store) Summaries(ctx context.Context, documentID string) ([]Summary, error) {
+	all, err := many(ctx, s.pool, pgx.RowToStructByPos[Summary],
+		"SELECT summary_input, summary FROM chunks WHERE document_id = $1 AND summary_input IS NOT NULL", documentID)
+	return all, mapped("summaries of document "+documentID, err)
+}
+
+// chunkColumns are those of scanChunk, of chunks and of staged ones.
+const chunkColumns = "ordinal, heading, start_char, end_char, text, token_count, translation, summary, summary_input"
+
 func scanChunk(row pgx.CollectableRow) (c Chunk, err error) {
-	err = row.Scan(&c.Ordinal, &c.Heading, &c.Start, &c.End, &c.Text, &c.Tokens, &c.Translation)
+	err = row.Scan(&c.Ordinal, &c.Heading, &c.Start, &c.End, &c.Text, &c.Tokens, &c.Translation, &c.Summary, &c.SummaryInput)
 	return c, err
 }

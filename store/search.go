@@ -59,6 +59,7 @@ type Passage struct {
 	Rerank      *LegScore // a reranker's score, from which Score was made
 	Similarity  *float64  // greatest cosine to a passage before it, where variety counts
 	Translation string    // of heading and text, where that was embedded; "" if not
+	Summary     string    // a model's sentence that was embedded with the text, of which it is no part; "" if none
 	Times       *Times    // of a recording, whole: when its characters were spoken
 }
 
@@ -149,7 +150,7 @@ const maxQuestionBytes = 32 << 10
 func clipText(s string) string { return s[:min(len(s), maxQuestionBytes)] }
 
 // passageColumns are those of scanPassage, of the aliases k of chunks and d of documents.
-const passageColumns = "k.id, d.id, d.uri, d.title, d.media_type, d.metadata, k.ordinal, k.heading, k.start_char, k.end_char, k.text, k.token_count, k.translation"
+const passageColumns = "k.id, d.id, d.uri, d.title, d.media_type, d.metadata, k.ordinal, k.heading, k.start_char, k.end_char, k.text, k.token_count, k.translation, k.summary"
 
 // found is a passage with what the fusion needs.
 type found struct {
@@ -159,7 +160,7 @@ type found struct {
 }
 
 func scanFound(row pgx.CollectableRow) (f found, err error) {
-	err = row.Scan(&f.chunk, &f.DocumentID, &f.URI, &f.Title, &f.MediaType, &f.Metadata, &f.Ordinal, &f.Heading, &f.Start, &f.End, &f.Text, &f.Tokens, &f.Translation, &f.cosine)
+	err = row.Scan(&f.chunk, &f.DocumentID, &f.URI, &f.Title, &f.MediaType, &f.Metadata, &f.Ordinal, &f.Heading, &f.Start, &f.End, &f.Text, &f.Tokens, &f.Translation, &f.Summary, &f.cosine)
 	return f, err
 }
 

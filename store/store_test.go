@@ -224,6 +224,7 @@ func TestStagedChunksAreCompleted(t *testing.T) {
 		t.Fatal(err)
 	}
 	chunks := chunksOf(text)
+	chunks[2].Summary, chunks[2].SummaryInput = "Of the handbook.", []byte("input")
 	for range 2 { // twice: a restart stages again what it had
 		if err := s.StageChunks(t.Context(), d.ID, 1, chunks[1:3]); err != nil {
 			t.Fatal(err)
@@ -233,7 +234,10 @@ func TestStagedChunksAreCompleted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := map[int][32]byte{1: sha256.Sum256([]byte("second line")), 2: sha256.Sum256([]byte("third line"))}
+	want := map[int][32]byte{1: store.SumOf(chunks[1]), 2: store.SumOf(chunks[2])}
+	if store.SumOf(store.Chunk{Text: "third line"}) == want[2] {
+		t.Error("a summary does not change the sum")
+	}
 	if diff := cmp.Diff(want, staged); diff != "" {
 		t.Errorf("staged (-want +got):\n%s", diff)
 	}
@@ -253,6 +257,14 @@ func TestStagedChunksAreCompleted(t *testing.T) {
 		if err != nil || len(ps) != 4 || ps[0].Text != "third line" {
 			t.Errorf("%s = %q, %v, want 4 lines, the third first", mode, texts(ps), err)
 		}
+	}
+	ps, err := s.Search(t.Context(), store.SearchQuery{Collection: fresh(t, s), Mode: store.Lexical, Text: "handbook"})
+	if err != nil || len(ps) != 1 || ps[0].Text != "third line" || ps[0].Summary != "Of the handbook." {
+		t.Errorf("a word of the summary finds %+v, %v, want the third line", ps, err)
+	}
+	summaries := []store.Summary{{Input: []byte("input"), Text: "Of the handbook."}}
+	if got, err := s.Summaries(t.Context(), d.ID); err != nil || !cmp.Equal(got, summaries) {
+		t.Errorf("Summaries = %v, %v, want %v", got, err, summaries)
 	}
 	storetest.Invariants(t, s)
 }

@@ -15,7 +15,8 @@ type chunkWords struct {
 }
 
 // wordsOf analyses a chunk. The words of the document's title and of the heading path count for it too: a passage often
-// does not repeat what its section is about. A translation's words are analysed by its own language.
+// does not repeat what its section is about; so do those of its summary. A translation's words are analysed by its own language, and the summary's by that of what
+// it is embedded with.
 func (a *analyzer) wordsOf(title string, c Chunk, translated *analyzer) chunkWords {
 	w := chunkWords{ordinal: c.Ordinal, counts: map[string]int{}}
 	count := func(term string) {
@@ -32,6 +33,10 @@ func (a *analyzer) wordsOf(title string, c Chunk, translated *analyzer) chunkWor
 	}
 	a.each(c.Text, count)
 	translated.each(c.Translation, count)
+	if c.Translation != "" {
+		a = translated
+	}
+	a.each(c.Summary, count)
 	return w
 }
 

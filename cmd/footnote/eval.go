@@ -195,13 +195,10 @@ func (p *program) loadTests(ctx context.Context, c *client, o evalOptions, tests
 		}
 		found.sources = append(found.sources, bytesSource(d.URI, d.Title, d.MediaType, nil, []byte(d.Text)))
 	}
-	if o.chunking != "" {
-		in := map[string]any{"name": o.collection, "chunking": json.RawMessage(o.chunking)}
-		if err := c.postJSON(ctx, "/v1/collections", in, nil); err != nil {
-			return fmt.Errorf("make the collection %s: %w", o.collection, err)
-		}
+	lo := loadOptions{collection: o.collection, chunking: o.chunking, concurrency: 8}
+	if err := lo.makeCollection(ctx, c); err != nil {
+		return err
 	}
-	lo := loadOptions{collection: o.collection, concurrency: 8}
 	plan, err := makePlan(ctx, c, lo, found)
 	if err != nil {
 		return err

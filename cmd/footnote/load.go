@@ -16,6 +16,7 @@ import (
 type loadOptions struct {
 	collection  string
 	translateTo string
+	chunking    string
 	uri         string // of standard input
 	prefix      string // replaces the folder's own name in URIs
 	include     []string
@@ -58,6 +59,7 @@ func (p *program) loadCommand() *cobra.Command {
 	f := cmd.Flags()
 	f.StringVarP(&o.collection, "collection", "c", "default", "the collection to load into")
 	f.StringVar(&o.translateTo, "translate-to", "", "make the collection find documents in other languages by their translation into this one, e.g. en")
+	f.StringVar(&o.chunking, "chunking", "", `make the collection with these settings, e.g. '{"max_tokens":128,"context":"summary"}'`)
 	f.StringVar(&o.uri, "uri", "", "the URI of the document on standard input")
 	f.StringVar(&o.prefix, "prefix", "", "put this in front of URIs instead of the folder's name")
 	f.StringSliceVar(&o.include, "include", nil, "only files whose name matches, e.g. '*.md' (repeatable)")
@@ -102,11 +104,32 @@ func (l loadPlan) String() string {
 	return s
 }
 
+// makeCollection sends the settings of the collection, if there are any.
+func (o loadOptions) makeCollection(ctx context.Context, c *client) error {
+	in := map[string]any{"name": o.collection}
+	if o.translateTo != "" {
+		in["translate_to"] = o.translateTo
+	}
+	if o.chunking != "" {
+		in["chunking"] = json.RawMessage(o.chunking)
+	}
+	if len(in) == 1 {
+		return nil
+	}
+	if err := c.postJSON(ctx, "/v1/collections", in, nil); err != nil {
+		return fmt.Errorf("make the collection %s: %w", o.collection, err)
+	}
+	return nil
+}
+
 func (p *program) load(ctx context.Context, o loadOptions, paths []string) error {
 	if o.concurrency < 1 || o.concurrency > 256 {
 		return usagef("--concurrency is %d: give 1 to 256", o.concurrency)
 	}
 	if _, err := jsonFlag("--metadata", o.metadata); err != nil {
+		return err
+	}
+	if _, err := jsonFlag("--chunking", o.chunking); err != nil {
 		return err
 	}
 	found, err := findSources(p.stdin, o, paths)
@@ -118,8 +141,8 @@ func (p *program) load(ctx context.Context, o loadOptions, paths []string) error
 		return err
 	}
 	defer done()
-	if o.translateTo != "" && !o.dryRun {
-		if err := c.postJSON(ctx, "/v1/collections", map[string]string{"name": o.collection, "translate_to": o.translateTo}, nil); err != nil {
+	if !o.dryRun {
+		if err := o.makeCollection(ctx, c); err != nil {
 			return err
 		}
 	}

@@ -68,7 +68,7 @@ func remoteModels(ctx context.Context, cfg serviceConfig) (models, error) {
 	if err != nil {
 		return models{}, err
 	}
-	m := models{client: client, strength: cmp.Or(set.ChatStrength, "capable"), contextWindow: set.ContextWindow,
+	m := models{client: client, summarizes: set.chatModel(), strength: cmp.Or(set.ChatStrength, "capable"), contextWindow: set.ContextWindow,
 		embedPerMinute: set.EmbedPerMin, chatPerMinute: set.ChatPerMin}
 	if set.BaseURL == "" {
 		m.embedPerMinute = cmp.Or(m.embedPerMinute, cloudflareEmbedPerMinute)
@@ -117,7 +117,11 @@ func (s *service) localModels(ctx context.Context, cfg serviceConfig) (models, e
 	}
 	chat := catalogueModel(local.catalogue, set.chatModel(), local.engines)
 	embed := catalogueModel(local.catalogue, set.embedModel(), local.engines)
-	return models{client: client, host: local.host.Handler(), pooling: embed.Pooling,
+	summarizes := set.chatModel()
+	if cmp.Or(chat.URL, chat.Engine, chat.Weights) == "" {
+		summarizes = "" // it has no engine
+	}
+	return models{client: client, host: local.host.Handler(), pooling: embed.Pooling, summarizes: summarizes,
 		strength:       cmp.Or(set.ChatStrength, chat.Strength, "capable"),
 		contextWindow:  cmp.Or(set.ContextWindow, chat.ContextWindow),
 		embedPerMinute: set.EmbedPerMin, chatPerMinute: set.ChatPerMin}, nil

@@ -102,6 +102,7 @@ func (s *service) startRooms(ctx context.Context, cfg serviceConfig, database st
 	in, err := ingest.New(ctx, ingest.Config{Store: db, Models: m.client, EmbedModel: set.embedModel(), Pooling: m.pooling,
 		Provider: set.provider(), EmbedPerMinute: m.embedPerMinute, EmbedQueued: set.EmbedQueued, SpeechModel: set.SpeechModel, SpeechPerMinute: m.mediaPerMinute,
 		TranslateModel: set.TranslateModel, TranslatePerMinute: m.mediaPerMinute,
+		ChatModel: m.summarizes, ContextWindow: m.contextWindow, ChatPerMinute: m.chatPerMinute,
 		ExtractCommand: extractor(), Logger: cfg.log})
 	if err != nil {
 		return nil, fmt.Errorf("start ingest: %w", err)
@@ -158,6 +159,7 @@ type models struct {
 	host                          http.Handler // the local model host, nil where models are elsewhere
 	pooling                       string
 	strength                      string
+	summarizes                    string // the chat model, "" where this machine has none
 	contextWindow                 int
 	embedPerMinute, chatPerMinute int
 	mediaPerMinute                int // of each: speech, translation, images
