@@ -87,7 +87,7 @@ type Service struct {
 type library interface {
 	Collection(ctx context.Context, name string) (store.Collection, error)
 	Search(ctx context.Context, q store.SearchQuery) ([]store.Passage, error)
-	Widen(ctx context.Context, passages []store.Passage, window int) ([]store.Passage, error)
+	Widen(ctx context.Context, passages []store.Passage, window, limit int) ([]store.Passage, error)
 	DocumentText(ctx context.Context, id string) (string, error)
 }
 

@@ -1,6 +1,7 @@
 package retrieval
 
 import (
+	"cmp"
 	"container/list"
 	"context"
 	"errors"
@@ -17,6 +18,8 @@ import (
 const (
 	// cachedQueries: a vector of 768 dimensions takes 3 KiB, so the cache takes at most 12 MiB.
 	cachedQueries = 4096
+	// spareFactor times as many passages are read as are asked for, because a wide one may show others that were found.
+	spareFactor = 2
 	// mergedTokens: passages are merged until they hold this many tokens; longer ones crowd out others.
 	mergedTokens = 1024
 	// mergedGap: two chunks further apart than this many code points are two passages.
@@ -33,16 +36,20 @@ func (s *Service) Search(ctx context.Context, r SearchRequest) (SearchResult, er
 	if err != nil {
 		return SearchResult{}, err
 	}
+	window, limit := collection.Chunking.Window, cmp.Or(max(r.Limit, 0), defaultLimit)
+	if r.Window != nil {
+		window = *r.Window
+	}
+	if r.Limit = limit; window > 0 {
+		candidates := cmp.Or(r.Ranking.Fusion.Candidates, store.Candidates(limit))
+		r.Limit, r.Ranking.Fusion.Candidates = max(limit, min(spareFactor*limit, candidates)), candidates
+	}
 	found, err := s.searchInSteps(ctx, collection, r)
 	if err != nil {
 		return found, err
 	}
-	window := collection.Chunking.Window
-	if r.Window != nil {
-		window = *r.Window
-	}
 	start := time.Now()
-	found.Passages, err = s.store.Widen(ctx, found.Passages, window)
+	found.Passages, err = s.store.Widen(ctx, found.Passages, window, limit)
 	found.Timings.SearchMS += milliseconds(start)
 	return found, err
 }

@@ -50,8 +50,8 @@ type noBudget struct{}
 
 func (noBudget) Wait(ctx context.Context, _ bool) error { return ctx.Err() }
 func (noBudget) Pause(context.Context, time.Time) error { return nil }
-func (w *world) Widen(_ context.Context, p []store.Passage, _ int) ([]store.Passage, error) {
-	return p, nil
+func (w *world) Widen(_ context.Context, p []store.Passage, _, limit int) ([]store.Passage, error) {
+	return p[:min(limit, len(p))], nil
 }
 
 func (w *world) DocumentText(context.Context, string) (string, error) { return w.text, nil }

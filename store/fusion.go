@@ -41,7 +41,7 @@ func (f Fusion) withDefaults(limit int) (Fusion, error) {
 	if f.Candidates < 0 || f.Candidates > maxLimit {
 		return f, fmt.Errorf("%w: %d candidates: give a number from 1 to %d", ErrInvalidFusion, f.Candidates, maxLimit)
 	}
-	f.Candidates = max(cmp.Or(f.Candidates, min(max(defaultCandidates, 2*limit), maxLimit)), limit)
+	f.Candidates = max(cmp.Or(f.Candidates, Candidates(limit)), limit)
 	if f.VectorWeight == 0 && f.LexicalWeight == 0 {
 		f.VectorWeight, f.LexicalWeight = defaultVectorWeight, 1-defaultVectorWeight
 	}
@@ -52,6 +52,9 @@ func (f Fusion) withDefaults(limit int) (Fusion, error) {
 	f.VectorWeight, f.LexicalWeight = f.VectorWeight/sum, f.LexicalWeight/sum
 	return f, nil
 }
+
+// Candidates is how many a leg has by default when so many passages are asked for.
+func Candidates(limit int) int { return min(max(defaultCandidates, 2*limit), maxLimit) }
 
 // name describes the score of a mode, for those who read why a passage was found.
 func (f Fusion) name(mode Mode) string {

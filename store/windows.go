@@ -2,36 +2,43 @@ package store
 
 import (
 	"context"
+	"math"
 	"slices"
 
 	"github.com/jackc/pgx/v5"
 )
 
-// Widen returns the passages with the chunks around them, in their order: each takes neighbours of its own section, until it
-// holds window tokens. A chunk is shown once, and one that is itself among the passages stays one. Text stays exactly the
-// document's from Start to End. A passage whose document changed since the search stays as it is.
-func (s *Store) Widen(ctx context.Context, passages []Passage, window int) ([]Passage, error) {
+// Widen extends passages, best first, over neighbouring chunks of their section up to so many tokens, and returns the first limit of
+// them. Each is a place of its own: a passage that one before it already shows is left out, and none shows what one before it does.
+// Of two neighbours the one that was found itself is taken first. A window that is not above 0 leaves passages as they are.
+// ErrUnavailable.
+func (s *Store) Widen(ctx context.Context, passages []Passage, window, limit int) ([]Passage, error) {
 	if window <= 0 || len(passages) == 0 {
-		return passages, nil
+		return passages[:min(limit, len(passages))], nil
 	}
 	around, err := s.around(ctx, passages, window)
 	if err != nil {
 		return nil, mapped("widen passages", err)
 	}
-	shown := map[string]map[int]bool{} // by document and ordinal
-	for _, p := range passages {
-		if shown[p.DocumentID] == nil {
-			shown[p.DocumentID] = map[int]bool{}
-		}
-		shown[p.DocumentID][p.Ordinal] = true
-	}
-	wide := make([]widened, len(passages))
+	found, shown := ordinals{}, ordinals{}
 	for i, p := range passages {
-		wide[i] = widened{Passage: p, found: p}
-		for _, c := range wide[i].widen(around[i], shown[p.DocumentID], window) {
-			shown[p.DocumentID][c.Ordinal] = true
-			wide[i].Start, wide[i].End = min(wide[i].Start, c.Start), max(wide[i].End, c.End)
+		found.put(p.DocumentID, p.Ordinal, i)
+	}
+	var wide []widened
+	for i, p := range passages {
+		if len(wide) == limit {
+			break
 		}
+		if shown.has(p.DocumentID, p.Ordinal) {
+			continue
+		}
+		shown.put(p.DocumentID, p.Ordinal, i)
+		w := widened{Passage: p, found: p}
+		for _, c := range w.widen(around[i], found[p.DocumentID], shown[p.DocumentID], window) {
+			shown.put(p.DocumentID, c.Ordinal, i)
+			w.Start, w.End = min(w.Start, c.Start), max(w.End, c.End)
+		}
+		wide = append(wide, w)
 	}
 	if err := s.fillTexts(ctx, wide); err != nil {
 		return nil, mapped("widen passages", err)
@@ -41,6 +48,21 @@ func (s *Store) Widen(ctx context.Context, passages []Passage, window int) ([]Pa
 		out[i] = w.Passage
 	}
 	return out, nil
+}
+
+// ordinals are chunks by document and ordinal, each with the place of the passage that it belongs to.
+type ordinals map[string]map[int]int
+
+func (o ordinals) put(document string, ordinal, place int) {
+	if o[document] == nil {
+		o[document] = map[int]int{}
+	}
+	o[document][ordinal] = place
+}
+
+func (o ordinals) has(document string, ordinal int) bool {
+	_, ok := o[document][ordinal]
+	return ok
 }
 
 // widened is a passage that has grown, and what it has grown from.
@@ -76,31 +98,47 @@ func (s *Store) around(ctx context.Context, passages []Passage, window int) ([][
 	return out, err
 }
 
-// widen chooses neighbours, alternating sides and stopping a side at a chunk that is shown, of another section, or too large.
-// It adds their tokens to p.
-func (p *widened) widen(around []Chunk, shown map[int]bool, window int) []Chunk {
+// widen chooses neighbours, of both sides the one that was found at the better place, else by turns. A side ends at a chunk that
+// is shown, of another section, or too large. It adds their tokens to p.
+func (p *widened) widen(around []Chunk, found, shown map[int]int, window int) (chosen []Chunk) {
 	at := slices.IndexFunc(around, func(c Chunk) bool { return c.Ordinal == p.Ordinal })
 	if at < 0 || around[at].Start != p.Start || around[at].End != p.End {
 		return nil
 	}
-	var chosen []Chunk
-	sides := [2]struct{ next, step int }{{at + 1, 1}, {at - 1, -1}} // what follows explains more often than what went before
-	open := [2]bool{true, true}
-	for side := 0; open[0] || open[1]; side = 1 - side {
-		n := &sides[side]
-		if open[side] = open[side] && n.next >= 0 && n.next < len(around); !open[side] {
-			continue
+	after, before := at+1, at-1
+	fits := func(i int) bool {
+		if i < 0 || i >= len(around) {
+			return false
 		}
-		c := around[n.next]
-		if shown[c.Ordinal] || p.Tokens+c.Tokens > window || !slices.Equal(c.Heading, p.Heading) {
-			open[side] = false
-			continue
-		}
-		p.Tokens += c.Tokens
-		chosen = append(chosen, c)
-		n.next += n.step
+		_, seen := shown[around[i].Ordinal]
+		return !seen && p.Tokens+around[i].Tokens <= window && slices.Equal(around[i].Heading, p.Heading)
 	}
-	return chosen
+	place := func(i int) int {
+		if place, ok := found[around[i].Ordinal]; ok {
+			return place
+		}
+		return math.MaxInt
+	}
+	for forward := true; ; forward = !forward { // what follows explains more often than what went before
+		next, last := fits(after), fits(before)
+		switch {
+		case !next && !last:
+			return chosen
+		case next && last && place(after) != place(before):
+			forward = place(after) < place(before)
+		case !next || !last:
+			forward = next
+		}
+		i := before
+		if forward {
+			i = after
+			after++
+		} else {
+			before--
+		}
+		p.Tokens += around[i].Tokens
+		chosen = append(chosen, around[i])
+	}
 }
 
 // fillTexts reads the text of the passages that have grown. Where the document has changed meanwhile, the text no longer

@@ -29,7 +29,7 @@ func TestWiden(t *testing.T) {
 	}
 	for name, c := range map[string]struct {
 		words  string
-		limit  int
+		limit  int // of the passages; as many again are found
 		window int
 		want   []string
 	}{
@@ -39,12 +39,15 @@ func TestWiden(t *testing.T) {
 		"then one before":                 {"n4", 1, 18, []string{strings.Join(lines[3:6], "\n")}},
 		"at the end, only before":         {"n9", 1, 18, []string{strings.Join(lines[7:], "\n")}},
 		"the whole document":              {"n4", 1, 1000, []string{text}},
-		"a chunk is shown once":           {"n4 n4 n5", 2, 12, []string{strings.Join(lines[3:5], "\n"), strings.Join(lines[5:7], "\n")}},
+		"two that were found, together":   {"n4 n4 n3", 1, 12, []string{strings.Join(lines[3:5], "\n")}},
+		"a chunk is shown once":           {"n4 n4 n5", 2, 12, []string{strings.Join(lines[4:6], "\n")}},
+		"its place goes to the next":      {"n4 n4 n4 n5 n5 n9", 2, 12, []string{strings.Join(lines[4:6], "\n"), strings.Join(lines[8:], "\n")}},
+		"no window, no more than asked":   {"n4 n4 n5", 1, 0, []string{lines[4]}},
 		"what one shows the next has not": {"n2 n2 n4", 2, 12, []string{strings.Join(lines[2:4], "\n"), strings.Join(lines[4:6], "\n")}},
 		"a document of one chunk":         {"entirely", 1, 1000, []string{"some other document entirely"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			wide, err := s.Widen(t.Context(), found(c.words, c.limit), c.window)
+			wide, err := s.Widen(t.Context(), found(c.words, 2*c.limit), c.window, c.limit)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -86,7 +89,7 @@ func TestWidenStaysInItsSection(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wide, err := s.Widen(t.Context(), ps, 100)
+	wide, err := s.Widen(t.Context(), ps, 100, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +107,7 @@ func TestWidenAfterTheDocumentChanged(t *testing.T) {
 		t.Fatal(err)
 	}
 	load(t, s, c, "a", "new wordings altogether\nof quite another length")
-	wide, err := s.Widen(t.Context(), ps, 100)
+	wide, err := s.Widen(t.Context(), ps, 100, 1)
 	if err != nil {
 		t.Fatal(err)
 	}

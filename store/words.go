@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"strings"
 )
 
 // chunkWords is what the index needs of a chunk.
@@ -14,7 +15,7 @@ type chunkWords struct {
 	length  int // terms, repeated ones counted, lone letters and digits not
 }
 
-// wordsOf analyses a chunk. The words of the document's title and of the heading path count for it too: a passage often
+// wordsOf analyses a chunk. The words of the document's title, once, and of the heading path count for it too: a passage often
 // does not repeat what its section is about; so do those of its summary. A translation's words are analysed by its own language, and the summary's by that of what
 // it is embedded with.
 func (a *analyzer) wordsOf(title string, c Chunk, translated *analyzer) chunkWords {
@@ -25,7 +26,9 @@ func (a *analyzer) wordsOf(title string, c Chunk, translated *analyzer) chunkWor
 			w.length++
 		}
 	}
-	a.each(title, count)
+	if c.Ordinal > 0 || !beginsWith(c.Text, title) {
+		a.each(title, count)
+	}
 	for _, h := range c.Heading {
 		if h != title {
 			a.each(h, count)
@@ -38,6 +41,13 @@ func (a *analyzer) wordsOf(title string, c Chunk, translated *analyzer) chunkWor
 	}
 	a.each(c.Summary, count)
 	return w
+}
+
+// beginsWith tells whether the text's first words are the title.
+func beginsWith(text, title string) bool {
+	words := strings.Fields(title)
+	at := strings.Fields(text[:min(len(text), 2*len(title)+64)])
+	return len(at) >= len(words) && slices.Equal(at[:len(words)], words)
 }
 
 // posting is one chunk that holds a term: how often, and how long the chunk is.
