@@ -220,11 +220,11 @@ func BenchmarkQuestion(b *testing.B) {
 	}
 	loop := func(q string) error {
 		v := bareEmbed(b, p.engine, []string{q})
-		found, err := p.store.Search(b.Context(), store.SearchQuery{Collection: k, Text: q, Vector: v, Limit: 10})
+		found, err := p.store.Search(b.Context(), store.SearchQuery{Collection: k, Text: q, Vector: v, Limit: 20})
 		if err != nil {
 			return err
 		}
-		_, err = p.store.Widen(b.Context(), found, k.Chunking.Window) // as the service does by default
+		_, err = p.store.Widen(b.Context(), found, k.Chunking.Window, 10) // as the service does by default
 		return err
 	}
 	for _, clients := range []int{1, 8} {
