@@ -86,7 +86,7 @@ func cut(e Extracted, settings store.Chunking, reserve int) []store.Chunk {
 		return p.fixed()
 	}
 	p.title = strings.Join(strings.Fields(e.Title), " ")
-	if beginsWith(e.Text, p.title) {
+	if store.BeginsWith(e.Text, p.title) {
 		p.titled = len(e.Text) - len(strings.TrimLeftFunc(e.Text, unicode.IsSpace))
 	}
 	at, cp := 0, 0
@@ -100,12 +100,6 @@ func cut(e Extracted, settings store.Chunking, reserve int) []store.Chunk {
 	p.block(Block{Kind: Paragraph}, at, len(e.Text))
 	p.endSection()
 	return p.chunks
-}
-
-// beginsWith tells whether the text's first words are the title: then its first chunk need not be told.
-func beginsWith(text, title string) bool {
-	head := text[:min(len(text), 2*len(title)+64)]
-	return strings.HasPrefix(strings.Join(strings.Fields(head), " "), title)
 }
 
 // fixed cuts every MaxTokens tokens between words.

@@ -40,7 +40,7 @@ func TestQueryPrefix(t *testing.T) {
 			if _, _, err := db.EnsureCollection(t.Context(), name, space, store.Chunking{MaxTokens: 256}); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := s.Search(t.Context(), retrieval.SearchRequest{Collection: name, Query: ferryQuestion, Steps: retrieval.SearchSteps{NoSpelling: true}}); err != nil {
+			if _, err := s.Search(t.Context(), retrieval.SearchRequest{Collection: name, Query: ferryQuestion}); err != nil {
 				t.Fatal(err)
 			}
 			sent := models.Requests()

@@ -2,7 +2,6 @@ package retrieval
 
 import (
 	"context"
-	"sync"
 	"time"
 
 	"github.com/footnote-rag/footnote/store"
@@ -23,16 +22,6 @@ func (s SearchSteps) understanding() Understanding {
 
 // searchInSteps understands the query as far as it is asked to, and searches for what came of it.
 func (s *Service) searchInSteps(ctx context.Context, c store.Collection, r SearchRequest) (SearchResult, error) {
-	if r.Limit <= 0 {
-		r.Limit = defaultLimit
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	var ahead sync.WaitGroup
-	defer ahead.Wait()
-	defer cancel()
-	if !r.Steps.NoSpelling {
-		ahead.Go(func() { s.embedAhead(ctx, c, r) })
-	}
 	start := time.Now()
 	var steps []Step
 	a := answering{s: s, byRule: !r.Steps.Think, q: Question{Question: r.Query, Messages: r.Messages, Filter: r.Filter, Limit: r.Limit,
@@ -50,11 +39,4 @@ func (s *Service) searchInSteps(ctx context.Context, c store.Collection, r Searc
 	found.Query, found.Queries, found.Steps = a.q.Question, queries, steps
 	found.Timings.UnderstandMS = understood
 	return found, err
-}
-
-// embedAhead embeds the query as it is while its words are looked up. Most have no mistake, so that looking costs no time.
-func (s *Service) embedAhead(ctx context.Context, c store.Collection, r SearchRequest) {
-	if r.Mode != store.Lexical && (c.Space.Model == "" || c.Space.Model == s.cfg.EmbedModel) {
-		_, _ = s.embedQuery(ctx, r.Query, c.Space.Dimensions) // the search embeds again, and tells
-	}
 }

@@ -68,12 +68,8 @@ func whyNot(ctx context.Context, tx pgx.Tx, documentID string) error {
 // Wanted tells whether the revision is still to be worked on: ErrSuperseded, ErrNotFound.
 func (s *Store) Wanted(ctx context.Context, documentID string, revision int64) error {
 	err := s.write(ctx, func(tx pgx.Tx) error {
-		var wanted bool
-		err := tx.QueryRow(ctx, "SELECT EXISTS (SELECT FROM documents WHERE id = $1 AND revision = $2 AND status IN ('queued', 'running'))", documentID, revision).Scan(&wanted)
-		if err != nil || wanted {
-			return err
-		}
-		return whyNot(ctx, tx, documentID)
+		_, err := lockWanted(ctx, tx, documentID, revision)
+		return err
 	})
 	return mapped("look after "+documentID, err)
 }

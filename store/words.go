@@ -26,7 +26,7 @@ func (a *analyzer) wordsOf(title string, c Chunk, translated *analyzer) chunkWor
 			w.length++
 		}
 	}
-	if c.Ordinal > 0 || !beginsWith(c.Text, title) {
+	if c.Ordinal > 0 || !BeginsWith(c.Text, title) {
 		a.each(title, count)
 	}
 	for _, h := range c.Heading {
@@ -43,11 +43,10 @@ func (a *analyzer) wordsOf(title string, c Chunk, translated *analyzer) chunkWor
 	return w
 }
 
-// beginsWith tells whether the text's first words are the title.
-func beginsWith(text, title string) bool {
-	words := strings.Fields(title)
-	at := strings.Fields(text[:min(len(text), 2*len(title)+64)])
-	return len(at) >= len(words) && slices.Equal(at[:len(words)], words)
+// BeginsWith tells whether a text's first words are the title.
+func BeginsWith(text, title string) bool {
+	head := text[:min(len(text), 2*len(title)+64)]
+	return strings.HasPrefix(strings.Join(strings.Fields(head), " "), strings.Join(strings.Fields(title), " "))
 }
 
 // posting is one chunk that holds a term: how often, and how long the chunk is.
