@@ -238,15 +238,15 @@ type understandInput struct {
 }
 
 func (u understandInput) switches() retrieval.Understanding {
-	off := func(b *bool) bool { return b != nil && !*b }
 	return retrieval.Understanding{NoRewrite: off(u.Rewrite), NoSpelling: off(u.Spelling), NoDecompose: off(u.Decompose), NoTranslate: off(u.Translate)}
 }
 
 func (u understandInput) searchSteps() retrieval.SearchSteps {
-	on := func(b *bool) bool { return b != nil && *b }
-	off := func(b *bool) bool { return b != nil && !*b }
 	return retrieval.SearchSteps{NoRewrite: off(u.Rewrite), Think: on(u.Rewrite), NoSpelling: off(u.Spelling), Decompose: on(u.Decompose), Translate: on(u.Translate)}
 }
+
+func on(b *bool) bool  { return b != nil && *b }
+func off(b *bool) bool { return b != nil && !*b }
 
 // turn is one earlier message.
 type turn struct {

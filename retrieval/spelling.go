@@ -2,7 +2,6 @@ package retrieval
 
 import (
 	"context"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -65,11 +64,8 @@ func (a *answering) respell(ctx context.Context, c store.Collection) error {
 	return nil
 }
 
-// quotation is looked for as it stands, whatever its spelling.
-var quotation = regexp.MustCompile(`"[^"]*"|“[^“”]*”`)
-
 func (s *Service) misspellable(question string) (words []word) {
-	quoted := quotation.FindAllStringIndex(question, -1)
+	quoted := store.Quoted.FindAllStringIndex(question, -1)
 	for _, w := range wordsOf(question) {
 		plain := !strings.ContainsFunc(w.text, func(r rune) bool { return !unicode.IsLetter(r) })
 		inMarks := slices.ContainsFunc(quoted, func(q []int) bool { return w.at > q[0] && w.at < q[1] })

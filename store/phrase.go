@@ -33,7 +33,8 @@ type phrase struct {
 	places [][]int    // these terms in weighted; nil for a list of which one is in no chunk
 }
 
-var quoted = regexp.MustCompile(`"[^"]{0,400}"|“[^“”]{0,400}”`)
+// Quoted is what stands in quotation marks: it is looked for as it stands, whatever its spelling.
+var Quoted = regexp.MustCompile(`"[^"]{0,400}"|“[^“”]{0,400}”`)
 
 // phrasesOf are the parts of a question in quotation marks.
 func phrasesOf(text string, languages []string) (phrases []phrase) {
@@ -41,7 +42,7 @@ func phrasesOf(text string, languages []string) (phrases []phrase) {
 		languages = []string{"en"}
 	}
 	long := len(strings.Fields(spaced(text))) > singleWordQuestion
-	for _, q := range quoted.FindAllString(text, -1) {
+	for _, q := range Quoted.FindAllString(text, -1) {
 		p := phrase{words: spaced(q)}
 		n := len(strings.Fields(p.words))
 		if n == 0 || n == 1 && long || len(phrases) == maxPhrases {
