@@ -84,7 +84,7 @@ func (s *Server) hear(c echo.Context, in any) (*workersai.SpeechOutput, error) {
 	if t, err := ingest.DetectMediaType("", "", audio); err != nil || !strings.HasPrefix(t, "audio/") {
 		return nil, errNotAudio
 	}
-	if err := s.budget(ctx, "speech"); err != nil {
+	if err := s.budget(ctx, store.SpeechBudget); err != nil {
 		return nil, err
 	}
 	out, err := s.cfg.Media.Models.Transcribe(ctx, workersai.TranscribeRequest{Model: s.cfg.Media.SpeechModel, Audio: audio})
@@ -104,7 +104,7 @@ func refusedInput(err error) error {
 }
 
 // budget takes one request of the provider's budget, before documents do.
-func (s *Server) budget(ctx context.Context, kind string) error {
+func (s *Server) budget(ctx context.Context, kind store.BudgetKind) error {
 	m := s.cfg.Media
 	return s.cfg.Store.Budget(store.BudgetConfig{Provider: m.Provider, Kind: kind, PerMinute: m.PerMinute}).Wait(ctx, true)
 }
@@ -262,7 +262,7 @@ func (s *Server) illustrate(c echo.Context) error {
 		return err
 	}
 	defer release()
-	if err := s.budget(ctx, "image"); err != nil {
+	if err := s.budget(ctx, store.ImageBudget); err != nil {
 		return err
 	}
 	img, err := s.cfg.Media.Models.Image(ctx, s.cfg.Media.ImageModel, in)

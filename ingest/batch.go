@@ -58,7 +58,7 @@ type request struct {
 
 func newBatcher(cfg Config) *batcher {
 	return &batcher{cfg: cfg, wake: make(chan struct{}, 1), express: make(chan struct{}, 1), gate: gate{pauses: defaultPauses},
-		budget: cfg.Store.Budget(store.BudgetConfig{Provider: cfg.Provider, Kind: "embed", PerMinute: cfg.EmbedPerMinute})}
+		budget: cfg.Store.Budget(store.BudgetConfig{Provider: cfg.Provider, Kind: store.EmbedBudget, PerMinute: cfg.EmbedPerMinute})}
 }
 
 // start runs the senders until ctx ends.

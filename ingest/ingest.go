@@ -25,6 +25,7 @@ import (
 
 	"github.com/footnote-rag/footnote/store"
 	"github.com/footnote-rag/footnote/workersai"
+	"github.com/footnote-rag/footnote/workersai/prompt"
 )
 
 // Errors of Put and Fetch.
@@ -87,7 +88,7 @@ func (c Config) withDefaults() (Config, error) {
 	c.BatchTexts = cmp.Or(c.BatchTexts, workersai.MaxEmbedTexts)
 	c.MaxBytes = cmp.Or(c.MaxBytes, defaultMaxBytes)
 	c.Provider = cmp.Or(c.Provider, "workersai")
-	c.ContextWindow = max(cmp.Or(c.ContextWindow, defaultContextWindow), minContextWindow)
+	c.ContextWindow = max(cmp.Or(c.ContextWindow, prompt.DefaultContextWindow), minContextWindow)
 	if c.BatchTexts < 1 || c.BatchTexts > workersai.MaxEmbedTexts {
 		return c, fmt.Errorf("ingest: BatchTexts is %d: the API takes 1 to %d", c.BatchTexts, workersai.MaxEmbedTexts)
 	}
@@ -131,8 +132,8 @@ func New(ctx context.Context, cfg Config) (*Service, error) {
 	s := &Service{cfg: cfg, id: uuid.NewString(), lease: defaultLease}
 	s.extract = newExtractor(cfg.ExtractCommand, cfg.Logger)
 	s.batches = newBatcher(cfg)
-	s.speech = newAsker(cfg, "speech", cfg.SpeechPerMinute)
-	s.translator = newAsker(cfg, "translate", cfg.TranslatePerMinute)
+	s.speech = newAsker(cfg, store.SpeechBudget, cfg.SpeechPerMinute)
+	s.translator = newAsker(cfg, store.TranslateBudget, cfg.TranslatePerMinute)
 	s.summaries = newSummarizer(cfg)
 	if s.queue, err = s.newQueue(); err != nil {
 		return nil, errors.Join(fmt.Errorf("prepare the queue: %w", err), s.extract.Close())

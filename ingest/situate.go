@@ -2,7 +2,6 @@ package ingest
 
 import (
 	"fmt"
-	"math"
 	"regexp"
 	"slices"
 	"strings"
@@ -10,6 +9,7 @@ import (
 
 	"github.com/footnote-rag/footnote/store"
 	"github.com/footnote-rag/footnote/workersai"
+	"github.com/footnote-rag/footnote/workersai/prompt"
 )
 
 // situations are the prompts that ask for a sentence about each chunk of a document. Those of neighbouring chunks begin with the
@@ -42,8 +42,6 @@ const (
 	partShare, minPartTokens = 4, 1024
 	// promptOverhead covers a chat template's marks and our own.
 	promptOverhead = 96
-	// defaultContextWindow is that of Workers AI's llama-3.1-8b-instruct.
-	defaultContextWindow = 7968
 	// minContextWindow is what a chunk and a little around it need.
 	minContextWindow = 1024
 )
@@ -54,17 +52,17 @@ func newSituations(e Extracted, chunks []store.Chunk, c store.Collection, window
 		language = "the language with the code " + c.TranslateTo
 	}
 	p := &situations{chunks: chunks, tokens: summaryTokens(c.Chunking), system: fmt.Sprintf(situateInstructions, language)}
-	room := window - maxAnswerTokens - promptOverhead - estimateTokens(p.system)
+	room := window - maxAnswerTokens - promptOverhead - prompt.Tokens(p.system)
 	for _, c := range chunks {
-		p.excerpt = max(p.excerpt, min(estimateTokens(c.Text), room/excerptShare))
+		p.excerpt = max(p.excerpt, min(prompt.Tokens(c.Text), room/excerptShare))
 	}
-	p.head = clipTokens("Title: "+strings.Join(strings.Fields(e.Title), " "), room/outlineShare)
-	if p.text = room - p.excerpt - estimateTokens(p.head); estimateTokens(e.Text) <= p.text {
+	p.head = prompt.Clip("Title: "+strings.Join(strings.Fields(e.Title), " "), room/outlineShare)
+	if p.text = room - p.excerpt - prompt.Tokens(p.head); prompt.Tokens(e.Text) <= p.text {
 		p.parts = []part{{0, e.Text}}
 		return p
 	}
-	p.head = clipTokens(p.head+outline(chunks), room/outlineShare)
-	p.text = min(room-p.excerpt-estimateTokens(p.head), max(window/partShare, minPartTokens))
+	p.head = prompt.Clip(p.head+outline(chunks), room/outlineShare)
+	p.text = min(room-p.excerpt-prompt.Tokens(p.head), max(window/partShare, minPartTokens))
 	p.divide(e.Text)
 	return p
 }
@@ -98,10 +96,10 @@ func (p *situations) divide(text string) {
 	}
 	for first := 0; first < len(p.chunks); {
 		last := first
-		for last+1 < len(p.chunks) && estimateTokens(around(first, last+1)) <= p.text {
+		for last+1 < len(p.chunks) && prompt.Tokens(around(first, last+1)) <= p.text {
 			last++
 		}
-		p.parts = append(p.parts, part{first, clipTokens(around(first, last), p.text)})
+		p.parts = append(p.parts, part{first, prompt.Clip(around(first, last), p.text)})
 		first = last + 1
 	}
 }
@@ -116,58 +114,15 @@ func (p *situations) messages(ordinal int) []workersai.Message {
 func (p *situations) short(ordinal int) []workersai.Message {
 	var beside []string
 	for _, c := range p.chunks[max(ordinal-1, 0):min(ordinal+2, len(p.chunks))] {
-		beside = append(beside, clipTokens(c.Text, p.excerpt/2))
+		beside = append(beside, prompt.Clip(c.Text, p.excerpt/2))
 	}
 	return p.ask(strings.Join(beside, "\n\n"), p.chunks[ordinal].Text, 2)
 }
 
 // ask shows what is the same for other chunks first.
 func (p *situations) ask(document, excerpt string, share int) []workersai.Message {
-	return []workersai.Message{{Role: "system", Content: p.system}, {Role: "user", Content: "<document>\n" + defuse(clipTokens(p.head, p.text/share)) + "\n\n" + defuse(document) +
-		"\n</document>\n\n<excerpt>\n" + defuse(clipTokens(excerpt, p.excerpt/share)) + "\n</excerpt>\n\nOne short sentence that says what the excerpt is about and where it belongs:"}}
-}
-
-// ownMarks are the tags of our prompt and the control marks of chat templates. In data they are made harmless by another
-// bracket, so that no document can end itself or open a turn.
-var ownMarks = regexp.MustCompile(`(?i)<(\s*/?\s*(?:document|excerpt|system|s\b)|\|)|\|>|\[(/?INST)\]|<</?SYS>>`)
-
-func defuse(text string) string {
-	return ownMarks.ReplaceAllStringFunc(text, func(m string) string {
-		return strings.NewReplacer("<", "‹", ">", "›", "[", "(", "]", ")").Replace(m)
-	})
-}
-
-// estimateTokens is an upper estimate for the common tokenizers of chat models: English prose has four letters a token, code
-// and numbers fewer, other scripts up to two tokens a letter.
-func estimateTokens(text string) int {
-	var n float64
-	for _, c := range text {
-		n += tokensOfRune(c)
-	}
-	return int(math.Ceil(n)) + 1
-}
-
-func tokensOfRune(c rune) float64 {
-	switch {
-	case c >= 'a' && c <= 'z', c == ' ':
-		return 0.29
-	case c < 0x80:
-		return 0.5
-	case c < 0x800:
-		return 1
-	}
-	return 1.6
-}
-
-// clipTokens is as much of the text's beginning as is estimated to have at most so many tokens.
-func clipTokens(text string, tokens int) string {
-	n := 1.0
-	for i, c := range text {
-		if n += tokensOfRune(c); n > float64(tokens) {
-			return text[:i]
-		}
-	}
-	return text
+	return []workersai.Message{{Role: "system", Content: p.system}, {Role: "user", Content: "<document>\n" + prompt.Defuse(prompt.Clip(p.head, p.text/share)) + "\n\n" + prompt.Defuse(document) +
+		"\n</document>\n\n<excerpt>\n" + prompt.Defuse(prompt.Clip(excerpt, p.excerpt/share)) + "\n</excerpt>\n\nOne short sentence that says what the excerpt is about and where it belongs:"}}
 }
 
 // summaryTokens is what a summary may take of a chunk's tokens.
@@ -209,7 +164,7 @@ func readSummary(answer, excerpt string, tokens int) string {
 
 // bare is a text in one line without quotation marks and Markdown around it.
 func bare(text string) string {
-	return strings.Trim(strings.Join(strings.Fields(defuse(text)), " "), "\"“”*_`#>- ")
+	return strings.Trim(strings.Join(strings.Fields(prompt.Defuse(text)), " "), "\"“”*_`#>- ")
 }
 
 // garbled tells what is no sentence: hardly any letters, or the same words again and again.

@@ -43,7 +43,7 @@ type asker struct {
 	patient bool
 }
 
-func newAsker(cfg Config, kind string, perMinute int) *asker {
+func newAsker(cfg Config, kind store.BudgetKind, perMinute int) *asker {
 	return &asker{gate: gate{pauses: defaultPauses}, log: cfg.Logger,
 		budget: cfg.Store.Budget(store.BudgetConfig{Provider: cfg.Provider, Kind: kind, PerMinute: perMinute})}
 }

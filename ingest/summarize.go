@@ -38,7 +38,7 @@ type summarizer struct {
 }
 
 func newSummarizer(cfg Config) *summarizer {
-	calls := newAsker(cfg, "chat", cfg.ChatPerMinute)
+	calls := newAsker(cfg, store.ChatBudget, cfg.ChatPerMinute)
 	calls.patient = true
 	return &summarizer{cfg: cfg, calls: calls, turn: make(chan struct{}, 1)}
 }

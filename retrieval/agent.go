@@ -12,6 +12,7 @@ import (
 
 	"github.com/footnote-rag/footnote/store"
 	"github.com/footnote-rag/footnote/workersai"
+	"github.com/footnote-rag/footnote/workersai/prompt"
 )
 
 // StepTool is a call that the model made while it looked for passages (Question.Agentic).
@@ -138,20 +139,20 @@ func (g *agent) begin() {
 	}
 	g.messages = []workersai.Message{
 		{Role: "system", Content: agentInstructions},
-		{Role: "user", Content: b.String() + "\nQuestion: " + defuse(cmp.Or(g.a.query, g.a.q.Question))},
+		{Role: "user", Content: b.String() + "\nQuestion: " + prompt.Defuse(cmp.Or(g.a.query, g.a.q.Question))},
 	}
 }
 
 // show is passage i as the model sees it: data, defused as in the prompt of the answer.
 func (g *agent) show(i int, p store.Passage) string {
-	return fmt.Sprintf("<passage n=\"%d\" from=\"%s\">\n%s\n</passage>\n", i+1, label(p), shorten(defuse(reading(p)), g.limits.each))
+	return fmt.Sprintf("<passage n=\"%d\" from=\"%s\">\n%s\n</passage>\n", i+1, label(p), shorten(prompt.Defuse(reading(p)), g.limits.each))
 }
 
 // ask is one round.
 func (g *agent) ask(ctx context.Context, must bool) (reply workersai.Message, err error) {
 	cost := g.limits.answer
 	for _, m := range g.messages {
-		cost += estimateTokens(m.Content) + messageOverhead
+		cost += prompt.Tokens(m.Content) + messageOverhead
 	}
 	if g.spent += cost; g.spent > g.limits.allTokens || cost > g.a.s.cfg.ContextWindow {
 		return reply, nil

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/footnote-rag/footnote/workersai"
+	"github.com/footnote-rag/footnote/workersai/prompt"
 )
 
 const (
@@ -110,10 +111,10 @@ func judgeMessages(sentence string, spans []Finding) []workersai.Message {
 		if f.Read != "" {
 			text = f.Read
 		}
-		r := []rune(defuse(text))
+		r := []rune(prompt.Defuse(text))
 		fmt.Fprintf(&b, "Excerpt %d: %s\n", i+1, strings.Join(strings.Fields(string(r[:min(len(r), judgeRunes)])), " "))
 	}
-	b.WriteString("\nSentence: " + strings.Join(strings.Fields(defuse(sentence)), " "))
+	b.WriteString("\nSentence: " + strings.Join(strings.Fields(prompt.Defuse(sentence)), " "))
 	return []workersai.Message{{Role: "system", Content: judgeInstructions}, {Role: "user", Content: b.String()}}
 }
 

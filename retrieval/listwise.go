@@ -10,6 +10,7 @@ import (
 
 	"github.com/footnote-rag/footnote/store"
 	"github.com/footnote-rag/footnote/workersai"
+	"github.com/footnote-rag/footnote/workersai/prompt"
 )
 
 // RerankByChat as Rerank.Model has the chat model put the candidates into order, all in one list (RankGPT, Sun et al. 2023).
@@ -57,10 +58,10 @@ func (s *Service) listable() int { return max(2, (s.cfg.ContextWindow-512)/liste
 func listwiseMessages(query string, passages []store.Passage) []workersai.Message {
 	var b strings.Builder
 	for i, p := range passages {
-		text := []rune(oneLine(defuse(strings.TrimSpace(p.Title + " " + strings.Join(p.Heading, " ") + " " + reading(p)))))
+		text := []rune(oneLine(prompt.Defuse(strings.TrimSpace(p.Title + " " + strings.Join(p.Heading, " ") + " " + reading(p)))))
 		fmt.Fprintf(&b, "%d: %s\n", i+1, string(text[:min(len(text), listedRunes)]))
 	}
-	b.WriteString("\nQuestion: " + oneLine(defuse(query)))
+	b.WriteString("\nQuestion: " + oneLine(prompt.Defuse(query)))
 	return []workersai.Message{{Role: "system", Content: listwiseInstructions}, {Role: "user", Content: b.String()}}
 }
 

@@ -2,12 +2,11 @@ package retrieval
 
 import (
 	"fmt"
-	"math"
-	"regexp"
 	"strings"
 
 	"github.com/footnote-rag/footnote/store"
 	"github.com/footnote-rag/footnote/workersai"
+	"github.com/footnote-rag/footnote/workersai/prompt"
 )
 
 // Strengths of chat models: what they can be asked for.
@@ -40,25 +39,6 @@ const (
 	messageOverhead = 8
 )
 
-// estimateTokens is an upper estimate for the common tokenizers: English prose has four letters a token, code and
-// numbers fewer, other scripts up to two tokens a letter.
-func estimateTokens(text string) int {
-	var n float64
-	for _, c := range text {
-		switch {
-		case c >= 'a' && c <= 'z', c == ' ':
-			n += 0.29
-		case c < 0x80:
-			n += 0.5
-		case c < 0x800:
-			n += 1
-		default:
-			n += 1.6
-		}
-	}
-	return int(math.Ceil(n)) + 1
-}
-
 // prompt builds the messages for the model: instructions, earlier turns, then passages and, last, the question. It takes
 // as many passages as fit into budget tokens and reports how many; the last one is shortened to whole sentences.
 func buildPrompt(strength string, passages []store.Passage, history []workersai.Message, question string, budget int) (messages []workersai.Message, used int) {
@@ -66,13 +46,13 @@ func buildPrompt(strength string, passages []store.Passage, history []workersai.
 	if strength == Small {
 		instructions = smallInstructions
 	}
-	budget -= estimateTokens(instructions) + estimateTokens(question) + 4*messageOverhead
+	budget -= prompt.Tokens(instructions) + prompt.Tokens(question) + 4*messageOverhead
 	history, spent := recent(history, budget/historyShare)
 	block, used := passageBlock(passages, budget-spent)
 	messages = append(messages, workersai.Message{Role: "system", Content: instructions})
 	messages = append(messages, history...)
 	return append(messages, workersai.Message{Role: "user",
-		Content: block + "Question: " + defuse(question)}), used
+		Content: block + "Question: " + prompt.Defuse(question)}), used
 }
 
 // recent keeps the newest turns of user and assistant that fit, a question always with its answer. The answer of the
@@ -85,7 +65,7 @@ func recent(history []workersai.Message, budget int) (kept []workersai.Message, 
 		}
 		turn, cost := fittedTurn(history[start:end], budget-spent)
 		kept, spent = append(turn, kept...), spent+cost
-		if len(turn) < end-start || turn[len(turn)-1].Content != defuse(history[end-1].Content) {
+		if len(turn) < end-start || turn[len(turn)-1].Content != prompt.Defuse(history[end-1].Content) {
 			break // the older ones would leave a gap
 		}
 		end = start
@@ -99,13 +79,13 @@ func fittedTurn(turn []workersai.Message, budget int) (kept []workersai.Message,
 		if m.Role != "user" && m.Role != "assistant" {
 			continue
 		}
-		text := defuse(m.Content)
-		if left := budget - cost - messageOverhead; estimateTokens(text) > left {
+		text := prompt.Defuse(m.Content)
+		if left := budget - cost - messageOverhead; prompt.Tokens(text) > left {
 			if text = wholeSentences(text, left); i == 0 || text == "" {
 				return nil, 0
 			}
 		}
-		cost += estimateTokens(text) + messageOverhead
+		cost += prompt.Tokens(text) + messageOverhead
 		kept = append(kept, workersai.Message{Role: m.Role, Content: text})
 	}
 	return kept, cost
@@ -115,9 +95,9 @@ func passageBlock(passages []store.Passage, budget int) (block string, used int)
 	var b strings.Builder
 	for i, p := range passages {
 		head := fmt.Sprintf("<passage n=\"%d\" from=\"%s\">\n", i+1, label(p))
-		text := defuse(reading(p))
-		left := budget - estimateTokens(head) - 8
-		if estimateTokens(text) > left {
+		text := prompt.Defuse(reading(p))
+		left := budget - prompt.Tokens(head) - 8
+		if prompt.Tokens(text) > left {
 			if text = shorten(text, left); i > 0 && (text == "" || left < minPassageTokens) {
 				break
 			}
@@ -125,7 +105,7 @@ func passageBlock(passages []store.Passage, budget int) (block string, used int)
 		b.WriteString(head)
 		b.WriteString(text)
 		b.WriteString("\n</passage>\n")
-		budget = left - estimateTokens(text)
+		budget = left - prompt.Tokens(text)
 		used++
 		if len(text) < len(reading(p))/2 {
 			break
@@ -145,7 +125,7 @@ func label(p store.Passage) string {
 	if r := []rune(s); len(r) > 120 {
 		s = string(r[:120])
 	}
-	return strings.NewReplacer(`"`, "'", "<", "‹", ">", "›").Replace(defuse(s))
+	return strings.NewReplacer(`"`, "'", "<", "‹", ">", "›").Replace(prompt.Defuse(s))
 }
 
 // shorten keeps the leading sentences that fit, or as much of the first as does.
@@ -153,33 +133,17 @@ func shorten(text string, budget int) string {
 	if kept := wholeSentences(text, budget); kept != "" || budget <= 0 {
 		return kept
 	}
-	runes := []rune(text)
-	end := min(len(runes), 4*budget)
-	for end > 0 && estimateTokens(string(runes[:end])) > budget {
-		end = end * 9 / 10
-	}
-	return string(runes[:end])
+	return prompt.Clip(text, budget)
 }
 
 // wholeSentences keeps the leading sentences that fit.
 func wholeSentences(text string, budget int) string {
 	runes, end := []rune(text), 0
 	for _, s := range Sentences(text) {
-		if estimateTokens(string(runes[:s.Span.End])) > budget {
+		if prompt.Tokens(string(runes[:s.Span.End])) > budget {
 			break
 		}
 		end = s.Span.End
 	}
 	return string(runes[:end])
-}
-
-// ownMarks are the tags of our prompt and the control marks of chat templates. In data they are made harmless by another
-// bracket, so that no document can end its passage or open a turn.
-var ownMarks = regexp.MustCompile(`(?i)<(\s*/?\s*(?:passage|question|system|s\b)|\|)|\|>|\[(/?INST)\]|<</?SYS>>`)
-
-func defuse(text string) string {
-	text = strings.ReplaceAll(text, "\x00", "")
-	return ownMarks.ReplaceAllStringFunc(text, func(m string) string {
-		return strings.NewReplacer("<", "‹", ">", "›", "[", "(", "]", ")").Replace(m)
-	})
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/footnote-rag/footnote/store"
 	"github.com/footnote-rag/footnote/workersai"
+	"github.com/footnote-rag/footnote/workersai/prompt"
 )
 
 // ErrInvalidQuestion: empty or too long; the message says which.
@@ -113,9 +114,9 @@ func New(cfg Config) (*Service, error) {
 		return nil, err
 	}
 	return &Service{cfg: cfg, store: cfg.Store, shelf: cfg.Store, sample: cfg.Store, models: cfg.Models, thinker: cfg.Models, speller: cfg.Store, vectors: newVectorCache(), sentences: newVectorCache(),
-		embedBudget:     cfg.Store.Budget(store.BudgetConfig{Provider: cfg.Provider, Kind: "embed", PerMinute: cfg.EmbedPerMinute}),
-		chatBudget:      cfg.Store.Budget(store.BudgetConfig{Provider: cfg.Provider, Kind: "chat", PerMinute: cfg.ChatPerMinute}),
-		translateBudget: cfg.Store.Budget(store.BudgetConfig{Provider: cfg.Provider, Kind: "translation", PerMinute: cfg.TranslatePerMinute}),
+		embedBudget:     cfg.Store.Budget(store.BudgetConfig{Provider: cfg.Provider, Kind: store.EmbedBudget, PerMinute: cfg.EmbedPerMinute}),
+		chatBudget:      cfg.Store.Budget(store.BudgetConfig{Provider: cfg.Provider, Kind: store.ChatBudget, PerMinute: cfg.ChatPerMinute}),
+		translateBudget: cfg.Store.Budget(store.BudgetConfig{Provider: cfg.Provider, Kind: store.TranslateBudget, PerMinute: cfg.TranslatePerMinute}),
 	}, nil
 }
 
@@ -124,7 +125,7 @@ func (cfg Config) withDefaults() (Config, error) {
 	cfg.ChatModel = cmp.Or(cfg.ChatModel, "@cf/meta/llama-3.1-8b-instruct")
 	cfg.TranslateModel = cmp.Or(cfg.TranslateModel, "@cf/meta/m2m100-1.2b")
 	cfg.ChatStrength = cmp.Or(cfg.ChatStrength, Capable)
-	cfg.ContextWindow = cmp.Or(cfg.ContextWindow, 7968)
+	cfg.ContextWindow = cmp.Or(cfg.ContextWindow, prompt.DefaultContextWindow)
 	cfg.Threshold = cmp.Or(cfg.Threshold, defaultThreshold)
 	cfg.Provider = cmp.Or(cfg.Provider, "workersai")
 	cfg.CheckTimeout = cmp.Or(cfg.CheckTimeout, defaultCheckTimeout)

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/footnote-rag/footnote/store"
+	"github.com/footnote-rag/footnote/workersai/prompt"
 )
 
 const (
@@ -43,7 +44,7 @@ func (c *Checker) digest(question string, budget int) []store.Passage {
 		if !passages[e.passage] && len(passages) == digestPassages {
 			continue
 		}
-		cost := estimateTokens(c.sentence(p.at))
+		cost := prompt.Tokens(c.sentence(p.at))
 		if chosen[p.at] || cost > digestSentenceTokens || cost > budget {
 			continue
 		}

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/footnote-rag/footnote/store"
+	"github.com/footnote-rag/footnote/workersai/prompt"
 )
 
 func TestSmallModel(t *testing.T) {
@@ -31,7 +32,7 @@ func TestDigestIsBounded(t *testing.T) {
 	got := NewChecker(bridgeQuestion, []store.Passage{p, p, p, p, p}).digest(bridgeQuestion, digestTokens)
 	n := 0
 	for _, d := range got {
-		n += estimateTokens(d.Text)
+		n += prompt.Tokens(d.Text)
 	}
 	if len(got) == 0 || len(got) > digestPassages || n > digestTokens+digestPassages || !strings.Contains(got[0].Text, "opened in 1931") {
 		t.Errorf("digest of %d passages, %d tokens: %.200v", len(got), n, got)

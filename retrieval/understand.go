@@ -13,6 +13,7 @@ import (
 
 	"github.com/footnote-rag/footnote/store"
 	"github.com/footnote-rag/footnote/workersai"
+	"github.com/footnote-rag/footnote/workersai/prompt"
 )
 
 // Names of steps before the search. Other parts of the answer add their own.
@@ -198,12 +199,12 @@ func (a *answering) thinkMessages(follows bool) []workersai.Message {
 	if follows {
 		b.WriteString("Conversation:\n")
 		for _, m := range a.q.Messages[max(0, len(a.q.Messages)-understandHistory):] {
-			r := []rune(defuse(m.Content))
+			r := []rune(prompt.Defuse(m.Content))
 			fmt.Fprintf(&b, "%s: %s\n", m.Role, string(r[:min(len(r), understandTurn)]))
 		}
 		b.WriteString("\n")
 	}
-	b.WriteString("Last question: " + defuse(a.q.Question))
+	b.WriteString("Last question: " + prompt.Defuse(a.q.Question))
 	return []workersai.Message{{Role: "system", Content: thinkInstructions}, {Role: "user", Content: b.String()}}
 }
 

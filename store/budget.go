@@ -10,10 +10,22 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
+// BudgetKind is what a provider limits together: one number of requests for each kind of model, whoever of us asks.
+type BudgetKind string
+
+// The kinds of models.
+const (
+	EmbedBudget     BudgetKind = "embed"
+	ChatBudget      BudgetKind = "chat"
+	TranslateBudget BudgetKind = "translate"
+	SpeechBudget    BudgetKind = "speech"
+	ImageBudget     BudgetKind = "image"
+)
+
 // BudgetConfig configures one bucket.
 type BudgetConfig struct {
 	Provider  string // base URL and account
-	Kind      string // "embed", "chat"
+	Kind      BudgetKind
 	PerMinute int    // 0: no limit
 }
 
@@ -55,7 +67,7 @@ const (
 
 // Budget returns the shared bucket.
 func (s *Store) Budget(cfg BudgetConfig) *Budget {
-	key := [2]string{cfg.Provider, cfg.Kind}
+	key := [2]string{cfg.Provider, string(cfg.Kind)}
 	w, _ := s.budgets.LoadOrStore(key, &waiting{urgent: make(chan struct{}, 1), other: make(chan struct{}, 1), checking: make(chan struct{}, 1)})
 	return &Budget{s, cfg, w.(*waiting)}
 }
@@ -66,7 +78,7 @@ func (b *Budget) Wait(ctx context.Context, urgent bool) error {
 	if err != nil && ctx.Err() != nil { // the caller's own deadline does not tell of a database in trouble
 		return fmt.Errorf("wait for the %s budget: %w", b.cfg.Kind, ctx.Err())
 	}
-	return mapped("wait for the "+b.cfg.Kind+" budget", err)
+	return mapped(fmt.Sprintf("wait for the %s budget", b.cfg.Kind), err)
 }
 
 func (b *Budget) wait(ctx context.Context, urgent bool) error {
@@ -177,7 +189,7 @@ func (b *Budget) Pause(ctx context.Context, t time.Time) error {
 			b.cfg.Provider, b.cfg.Kind, left.Seconds())
 		return err
 	})
-	return mapped("pause the "+b.cfg.Kind+" budget", err)
+	return mapped(fmt.Sprintf("pause the %s budget", b.cfg.Kind), err)
 }
 
 func (w *waiting) pause() time.Time {

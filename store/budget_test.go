@@ -37,7 +37,7 @@ func TestBudgetIsSharedAndUsed(t *testing.T) {
 	left.Store(requests)
 	for _, s := range twoStores(t) {
 		for range 8 {
-			b := s.Budget(store.BudgetConfig{Provider: "p", Kind: "embed", PerMinute: perMinute})
+			b := s.Budget(store.BudgetConfig{Provider: "p", Kind: store.EmbedBudget, PerMinute: perMinute})
 			group.Go(func() error {
 				for left.Add(-1) >= 0 {
 					if err := b.Wait(t.Context(), false); err != nil {
@@ -74,7 +74,7 @@ func TestBudgetIsSharedAndUsed(t *testing.T) {
 func TestBudgetServesUrgentFirst(t *testing.T) {
 	t.Parallel()
 	stores := twoStores(t)
-	cfg := store.BudgetConfig{Provider: "p", Kind: "embed", PerMinute: 600}
+	cfg := store.BudgetConfig{Provider: "p", Kind: store.EmbedBudget, PerMinute: 600}
 	ctx, stop := context.WithCancel(t.Context())
 	var others atomic.Int64
 	var group errgroup.Group
@@ -124,7 +124,7 @@ func TestBudgetPause(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			stores := twoStores(t)
-			cfg := store.BudgetConfig{Provider: "p", Kind: "chat", PerMinute: tt.perMinute}
+			cfg := store.BudgetConfig{Provider: "p", Kind: store.ChatBudget, PerMinute: tt.perMinute}
 			for _, s := range stores {
 				if err := s.Budget(cfg).Wait(t.Context(), true); err != nil {
 					t.Fatal(err)
@@ -147,7 +147,7 @@ func TestBudgetPause(t *testing.T) {
 func TestBudgetPauseReachesOtherProcesses(t *testing.T) {
 	t.Parallel()
 	stores := twoStores(t)
-	cfg := store.BudgetConfig{Provider: "p", Kind: "chat"}
+	cfg := store.BudgetConfig{Provider: "p", Kind: store.ChatBudget}
 	if err := stores[1].Budget(cfg).Wait(t.Context(), false); err != nil {
 		t.Fatal(err)
 	}
@@ -173,7 +173,7 @@ func TestBudgetPauseReachesOtherProcesses(t *testing.T) {
 func TestBudgetWithoutLimitSparesTheDatabase(t *testing.T) {
 	t.Parallel()
 	s := storetest.Open(t)
-	b := s.Budget(store.BudgetConfig{Provider: "p", Kind: "chat"})
+	b := s.Budget(store.BudgetConfig{Provider: "p", Kind: store.ChatBudget})
 	if err := b.Wait(t.Context(), true); err != nil {
 		t.Fatal(err)
 	}
@@ -192,7 +192,7 @@ func TestBudgetWaitEndsWithItsContext(t *testing.T) {
 	t.Parallel()
 	s := storetest.Open(t)
 	for _, perMinute := range []int{0, 1} {
-		b := s.Budget(store.BudgetConfig{Provider: "p", Kind: "embed", PerMinute: perMinute})
+		b := s.Budget(store.BudgetConfig{Provider: "p", Kind: store.EmbedBudget, PerMinute: perMinute})
 		if err := b.Pause(t.Context(), time.Now().Add(time.Hour)); err != nil {
 			t.Fatal(err)
 		}
