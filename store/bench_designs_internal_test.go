@@ -30,7 +30,7 @@ func compareDesigns(b *testing.B, s *Store, k Collection, c *corpus) {
 	ways := map[string]func(ctx context.Context, text string) ([]float64, error){"rows": d.rows, "sparsevec": d.sparse}
 	if k.Chunks <= sparseIndexLimit {
 		b.Log("building the index of sparse vectors")
-		d.exec(b, "CREATE INDEX bench_sparse_index ON bench_sparse USING hnsw (words sparsevec_ip_ops)")
+		d.exec(b, "SET LOCAL statement_timeout = 0; SET LOCAL maintenance_work_mem = '1GB'; CREATE INDEX bench_sparse_index ON bench_sparse USING hnsw (words sparsevec_ip_ops)")
 		ways["sparsevec-hnsw"] = d.sparseIndex
 	}
 	var own []float64

@@ -274,7 +274,7 @@ func bareSearch(ctx context.Context, s *Store, q SearchQuery) error {
 
 func reportRecall(b *testing.B, s *Store, k Collection, c *corpus) {
 	found := 0
-	const questions = 100
+	const questions = 500
 	for range questions {
 		q := SearchQuery{Collection: k, Vector: c.vector(), Mode: Vector, Limit: 10}
 		got, err := s.Search(b.Context(), q)

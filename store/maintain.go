@@ -27,8 +27,9 @@ const (
 	buildWorkers = 2
 
 	// A graph that fits into maintenance_work_mem is built several times faster.
-	maxBuildMemory  = 1 << 30
-	graphRowBytes   = 512 // a row's links and overhead, over its numbers
+	maxBuildMemory  = 2 << 30 // a million rows of 384 dimensions
+	graphBaseBytes  = 4 << 20
+	graphRowBytes   = 896 // a row's links and overhead, over its numbers; 790 were seen in a build without helpers
 	halfvecNumBytes = 2
 )
 
@@ -93,6 +94,11 @@ func (s *Store) maintenanceConn(ctx context.Context) (*pgx.Conn, error) {
 	}
 	conf.ConnectTimeout = connectTimeout
 	conf.BuildContextWatcherHandler = cancelWatcher
+	conf.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) {
+		if n.SeverityUnlocalized == "WARNING" || strings.Contains(n.Message, "maintenance_work_mem") { // the graph goes on disk
+			s.cfg.Logger.Warn("building an index", "notice", n.Message, "detail", n.Detail, "hint", n.Hint)
+		}
+	}
 	for key, value := range map[string]string{"application_name": "footnote maintenance", "statement_timeout": "0", "lock_timeout": "0",
 		"idle_session_timeout": "0", "max_parallel_maintenance_workers": fmt.Sprint(buildWorkers)} {
 		conf.RuntimeParams[key] = value
@@ -200,7 +206,7 @@ func (s *Store) build(ctx context.Context, conn *pgx.Conn, space sizedSpace) err
 
 // giveMemory raises maintenance_work_mem, never lowers it, to what the graph needs.
 func giveMemory(ctx context.Context, conn *pgx.Conn, space sizedSpace) error {
-	need := min(maxBuildMemory, space.rows*int64(space.Dimensions*halfvecNumBytes+graphRowBytes))
+	need := min(maxBuildMemory, graphBaseBytes+space.rows*int64(space.Dimensions*halfvecNumBytes+graphRowBytes))
 	_, err := conn.Exec(ctx, `
 		SELECT set_config('maintenance_work_mem', greatest(setting::bigint, $1 / 1024)::text || 'kB', false)
 		FROM pg_settings WHERE name = 'maintenance_work_mem'`, need)

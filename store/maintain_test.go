@@ -1,9 +1,12 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -206,5 +209,41 @@ func TestIndexLostIsRebuilt(t *testing.T) {
 		if _, err := s.pool.Exec(t.Context(), "DROP INDEX embeddings_1_hnsw"); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// TestGraphFitsItsMemory: the build is given what pgvector's graph takes; on disk it would be many times slower. The database's own
+// setting is too small for it.
+func TestGraphFitsItsMemory(t *testing.T) {
+	t.Parallel()
+	s := inside(t, Config{URL: freshURL(t) + "&maintenance_work_mem=1MB", IndexAfter: 20})
+	var log bytes.Buffer
+	s.cfg.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	space := loadVectors(t, s, "a", 20_000)
+	if err := s.Maintain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := indexes(t, s, space); got != builtIndex || strings.Contains(log.String(), "WARN") {
+		t.Errorf("the indexes are %s, want %s and no warning:\n%s", got, builtIndex, &log)
+	}
+}
+
+// TestGraphThatDoesNotFitIsReported: the database's notice reaches who runs the service.
+func TestGraphThatDoesNotFitIsReported(t *testing.T) {
+	t.Parallel()
+	s := inside(t, Config{URL: freshURL(t) + "&maintenance_work_mem=1MB", IndexAfter: 20})
+	var log bytes.Buffer
+	s.cfg.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	space := loadVectors(t, s, "a", 20_000)
+	conn, err := s.maintenanceConn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	if err := s.build(t.Context(), conn, sizedSpace{space, 1}); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(log.String(), "WARN") || !strings.Contains(log.String(), "maintenance_work_mem") {
+		t.Errorf("the log does not tell that the graph did not fit:\n%s", &log)
 	}
 }
