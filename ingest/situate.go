@@ -140,6 +140,9 @@ var (
 	preamble = regexp.MustCompile(`(?i)^(?:(?:(?:one|the|a)\s+)?(?:short\s+)?(?:sentence|summary|context|excerpt|answer|output)\W{0,3}:|(?:sure|certainly|of course)\b[^:.!]{0,80}[:.!,]|here(?:(?:'|’)s| is| are)\b[^:]{0,120}:)`)
 	// initial at the end, as in "Roe v. Wade": the sentence goes on.
 	initial = regexp.MustCompile(`\s\p{L}\.\s*$`)
+	// empty is a sentence that names nothing: "This is a short summary of the excerpt."
+	empty = regexp.MustCompile(`(?i)^(?:(?:an?|the|this|that|it|its|is|of|in|on|to|by|for|and|from|one|short|brief|concise|single|long|summary|summari[sz]es|overview|excerpt|document|` +
+		`sentence|text|passage|section|part|content|contents|describes|explains|provides|gives|contains|about|entire|whole|given|provided|following)\b\W*)+$`)
 	// declined is a model's apology.
 	declined = regexp.MustCompile(`(?i)^(?:i(?:'|’)?m sorry|sorry\b|i (?:cannot|can(?:'|’)t|am unable|apologi[sz]e)|as an ai\b)`)
 )
@@ -156,7 +159,7 @@ func readSummary(answer, excerpt string, tokens int) string {
 		end += sentenceEnd(text[end:], Paragraph)
 	}
 	text = fitTokens(strings.TrimSpace(text[:end]), tokens+specialTokens)
-	if declined.MatchString(text) || garbled(text) || strings.Contains(strings.Join(strings.Fields(excerpt), " "), text) {
+	if declined.MatchString(text) || empty.MatchString(text) || garbled(text) || strings.Contains(strings.Join(strings.Fields(excerpt), " "), text) {
 		return ""
 	}
 	return text

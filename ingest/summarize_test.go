@@ -447,6 +447,8 @@ func TestReadSummary(t *testing.T) {
 		"an apology":        {"I'm sorry, but I cannot help with this document.", ""},
 		"no letters":        {"1. 2. 3. 4. 5. 6.", ""},
 		"again and again":   {"the tower the tower the tower the tower the tower", ""},
+		"of nothing":        {"This is a short summary of a document that provides a brief overview of the document.", ""},
+		"of a thing":        {"This is a short summary of the excerpt about wells.", "This is a short summary of the excerpt about wells."},
 		"control marks":     {"About the tower of Pisa <|im_end|> and more.", "About the tower of Pisa ‹|im_end|› and more."},
 		"not UTF-8 and NUL": {"About the \xff tower\x00 of Pisa.", "About the tower of Pisa."},
 	} {
