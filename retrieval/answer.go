@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"sort"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -53,6 +53,7 @@ type answering struct {
 
 	byRule bool // follow-ups are completed without the chat model
 
+	parts      []string        // of the question, where it asks for several things
 	query      string          // what was searched for
 	hits       []store.Passage // as the search found them
 	researched Usage           // tokens that the model's own search took
@@ -349,10 +350,10 @@ func (a *answering) citation(at Span, f Finding) Citation {
 	return c
 }
 
-// extract answers with the sentences that hold most of the question, quoted, in the order of the documents.
+// extract answers with the sentences that hold most of the question, or of its parts, quoted.
 func (a *answering) extract() error {
 	a.done.Reason = ReasonModelless
-	if err := a.showQuotes(a.checker.extract(a.q.Question, extractedSentences)); err != nil {
+	if err := a.showQuotes(a.checker.extract(a.asked(), extractedSentences)); err != nil {
 		return err
 	}
 	return a.finish()
@@ -377,33 +378,49 @@ func (a *answering) showQuotes(found []Finding) error {
 	return nil
 }
 
-// extract picks the sentences that hold most of the question's words by weight, at least half as good as the best.
-func (c *Checker) extract(question string, n int) []Finding {
-	cl := c.newClaim(question)
-	type candidate struct {
-		at    int
-		value float64
+// extract picks the sentences that hold most of the questions' words by weight, at least half as good as the best: one for each
+// question in turn.
+func (c *Checker) extract(questions []string, n int) (out []Finding) {
+	ranked := make([][]pick, len(questions))
+	best := 0.0
+	for i, q := range questions {
+		if ranked[i] = c.quotable(q); len(ranked[i]) > 0 {
+			best = max(best, ranked[i][0].value)
+		}
 	}
-	var all []candidate
+	taken := map[int]bool{}
+	for more := true; more; {
+		more = false
+		for i := range ranked {
+			for len(ranked[i]) > 0 && taken[ranked[i][0].at] {
+				ranked[i] = ranked[i][1:]
+			}
+			if len(out) == n || len(ranked[i]) == 0 || ranked[i][0].value < best/2 {
+				continue
+			}
+			at := ranked[i][0].at
+			w := window{c.evidence[at].passage, at, at}
+			out = append(out, Finding{Claim: true, Verdict: Supported, Score: 1, Source: w.passage + 1,
+				Span: c.evidence[at].span, Quote: c.quote(w), Read: c.read(w)})
+			taken[at], more = true, true
+		}
+	}
+	return out
+}
+
+// quotable ranks the sentences that have words of the question.
+func (c *Checker) quotable(question string) (ranked []pick) {
+	cl := c.newClaim(question)
 	for i, e := range c.evidence {
 		if v := c.relevance(cl, i); v > 0 && len(e.tokens) > 3 {
 			if !complete(c.sentence(i)) {
 				v /= 2 // a heading or a lead-in tells little
 			}
-			all = append(all, candidate{i, v * (1 - 0.05*float64(e.passage))})
+			ranked = append(ranked, pick{i, v * (1 - 0.05*float64(e.passage))})
 		}
 	}
-	sort.SliceStable(all, func(i, j int) bool { return all[i].value > all[j].value })
-	var out []Finding
-	for _, k := range all[:min(n, len(all))] {
-		if k.value < all[0].value/2 {
-			break
-		}
-		w := window{c.evidence[k.at].passage, k.at, k.at}
-		out = append(out, Finding{Claim: true, Verdict: Supported, Score: 1, Source: w.passage + 1,
-			Span: c.evidence[k.at].span, Quote: c.quote(w), Read: c.read(w)})
-	}
-	return out
+	slices.SortStableFunc(ranked, func(a, b pick) int { return cmp.Compare(b.value, a.value) })
+	return ranked
 }
 
 func (a *answering) finish() error {

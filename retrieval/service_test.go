@@ -392,6 +392,30 @@ func TestExtractiveAnswer(t *testing.T) {
 	checkCitations(t, text, w.text, citations)
 }
 
+// TestExtractiveAnswerOfTwoParts: each part is answered, however much more the documents say about the first.
+func TestExtractiveAnswerOfTwoParts(t *testing.T) {
+	t.Parallel()
+	const text = "The Arden bridge was opened in 1931 by Queen Mary, painted red, in the rain.\n\nThe Arden bridge, which Queen Mary opened, was painted red in 1931, in the rain.\n\n" +
+		"In 1931 Queen Mary opened the bridge at Arden, painted red, in the rain.\n\nTolls were abolished in 1967 after long protests."
+	w := setup(t, &world{chunks: passagesOf(text), text: text})
+	for question, want := range map[string][]string{
+		"Who opened the Arden bridge, painted red, in the rain of 1931? When were tolls abolished?":    {"opened in 1931", "abolished in 1967"},
+		"When were tolls abolished and who opened the Arden bridge, painted red, in the rain of 1931?": {"abolished in 1967", "opened in 1931"},
+		"Who opened the Arden bridge, painted red, in the rain of 1931? How do llamas sing?":           {"opened in 1931"},
+	} {
+		_, got, citations, _, err := collect(t, w, Question{Question: question, Extractive: true})
+		for _, part := range want {
+			if err != nil || !strings.Contains(got, part) {
+				t.Errorf("%s: %q, %v: want %q", question, got, err, part)
+			}
+		}
+		if strings.Contains(question, "llamas") && strings.Contains(got, "Tolls") {
+			t.Errorf("%s: %q tells of something else", question, got)
+		}
+		checkCitations(t, got, text, citations)
+	}
+}
+
 func TestMarksAreRemovedHoweverCut(t *testing.T) {
 	t.Parallel()
 	for in, want := range map[string]string{

@@ -28,7 +28,7 @@ const (
 // errEnough ends a stream from a small model that has said what it can.
 var errEnough = errors.New("enough said")
 
-// pick is a sentence chosen for the digest.
+// pick is a sentence that may be shown.
 type pick struct {
 	at    int // in Checker.evidence
 	value float64
@@ -134,13 +134,14 @@ func complete(sentence string) bool {
 	return len(r) > 0 && (isTerminator(r[len(r)-1]) || isWideTerminator(r[len(r)-1]))
 }
 
-// backUp adds the best sentence of the documents where nothing that a small model said is supported: what is quoted is
+// backUp adds the documents' best sentence for each part of the question where nothing that a small model said is supported: what is quoted is
 // right even if the model was not.
 func (a *answering) backUp() error {
 	if a.s.cfg.ChatStrength != Small || a.supported > 0 || a.declined || a.done.Reason != "" {
 		return nil
 	}
-	found := a.checker.extract(a.q.Question, 1)
+	asked := a.asked()
+	found := a.checker.extract(asked, len(asked))
 	if len(found) == 0 {
 		return nil
 	}

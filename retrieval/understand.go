@@ -113,8 +113,17 @@ func (a *answering) decompose(parts []string, note string, start time.Time) ([]s
 	if len(parts) == 0 {
 		return []string{a.q.Question}, nil
 	}
+	a.parts = parts
 	return append(slices.Clone(parts), a.q.Question),
 		a.emit(Step{Step: StepDecompose, From: a.q.Question, Parts: parts, Note: note, MS: milliseconds(start)})
+}
+
+// asked is the question, or its parts.
+func (a *answering) asked() []string {
+	if len(a.parts) > 0 {
+		return a.parts
+	}
+	return []string{a.q.Question}
 }
 
 // thought is what a capable model makes of a question.
