@@ -27,6 +27,9 @@ const benchDims = 384
 // million adds the largest size, which takes about half an hour to load and index.
 var million = flag.Bool("million", false, "benchmark a collection of a million chunks, too")
 
+// efSearch is Config.EFSearch.
+var efSearch = flag.Int("ef-search", 0, "hnsw.ef_search; 0: the default")
+
 // kept names a database that stays: loading takes most of a benchmark's time.
 var kept = flag.String("kept", "", "URL of a database that keeps the benchmark's collections for the next run")
 
@@ -124,7 +127,7 @@ func benchStore(b *testing.B, n int) (*Store, Collection, *corpus) {
 	if url == "" {
 		url = testdb.Empty(b)
 	}
-	s, err := Open(ctx, Config{URL: url, Logger: slog.New(slog.DiscardHandler)})
+	s, err := Open(ctx, Config{URL: url, EFSearch: *efSearch, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -26,7 +26,7 @@ const (
 type BudgetConfig struct {
 	Provider  string // base URL and account
 	Kind      BudgetKind
-	PerMinute int    // 0: no limit
+	PerMinute int // 0: no limit
 }
 
 // Budget is a provider's rate limit shared by all processes on one database: a token bucket per (provider, kind) row in

@@ -64,7 +64,7 @@ func TestDoctorTriesEachCapability(t *testing.T) {
 	}
 }
 
-func TestEngineSettings(t *testing.T) {
+func TestSettings(t *testing.T) {
 	t.Parallel()
 	for name, q := range map[string]struct {
 		env  map[string]string
@@ -75,6 +75,8 @@ func TestEngineSettings(t *testing.T) {
 		"no URL":        {map[string]string{"FOOTNOTE_SD_URL": "localhost:7860"}, "FOOTNOTE_SD_URL"},
 		"both":          {map[string]string{"FOOTNOTE_EMBED_URL": "http://a", "FOOTNOTE_EMBED_WEIGHTS": "/b.gguf"}, "choose one"},
 		"weights alone": {map[string]string{"FOOTNOTE_PROFILE": "full", "FOOTNOTE_EMBED_WEIGHTS": "/a.gguf", "FOOTNOTE_CHAT_WEIGHTS": "/b.gguf"}, ""},
+		"ef_search":     {map[string]string{"FOOTNOTE_EF_SEARCH": "400"}, ""},
+		"large ef":      {map[string]string{"FOOTNOTE_EF_SEARCH": "1001"}, "give 1 to 1000"},
 		"half of full":  {map[string]string{"FOOTNOTE_PROFILE": "full", "FOOTNOTE_EMBED_WEIGHTS": "/a.gguf"}, "the full profile needs"},
 	} {
 		s, err := readSettings(func(name string) string { return q.env[name] })

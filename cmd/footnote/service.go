@@ -93,7 +93,7 @@ func listenURL(l net.Listener) string {
 // startRooms opens the store and starts ingest, retrieval and api on it.
 func (s *service) startRooms(ctx context.Context, cfg serviceConfig, database string, m models) (*api.Server, error) {
 	set := cfg.settings
-	db, err := store.Open(ctx, store.Config{URL: database, ReplicaURL: set.ReplicaURL, Logger: cfg.log})
+	db, err := store.Open(ctx, store.Config{URL: database, ReplicaURL: set.ReplicaURL, EFSearch: set.EFSearch, Logger: cfg.log})
 	if err != nil {
 		return nil, fmt.Errorf("open the database: %w", err)
 	}

@@ -48,6 +48,7 @@ type settings struct {
 	CheckTimeout   time.Duration  // FOOTNOTE_CHECK_TIMEOUT; negative: words alone
 	Judge          bool           // FOOTNOTE_JUDGE
 	ContextWindow  int            // FOOTNOTE_CONTEXT_WINDOW, tokens
+	EFSearch       int            // FOOTNOTE_EF_SEARCH: chunks that a search of the vectors' index looks at; 0: the store's default
 	EmbedQueued    bool           // FOOTNOTE_EMBED_QUEUED: bulk embedding by asynchronous batches
 	MemoryBudget   string         // FOOTNOTE_MEMORY_BUDGET: what the engines of this machine may take together; "" no limit
 }
@@ -103,6 +104,7 @@ func readSettings(env func(string) string) (settings, error) {
 		{"FOOTNOTE_EMBED_PER_MINUTE", &s.EmbedPerMin},
 		{"FOOTNOTE_CHAT_PER_MINUTE", &s.ChatPerMin},
 		{"FOOTNOTE_CONTEXT_WINDOW", &s.ContextWindow},
+		{"FOOTNOTE_EF_SEARCH", &s.EFSearch},
 	} {
 		if v := env(n.name); v != "" {
 			i, err := strconv.Atoi(v)
@@ -155,6 +157,9 @@ func (s *settings) check() error {
 	}
 	if s.Profile == "full" && !s.remoteModels() && s.Catalogue == "" && (!s.Engines.hasEngine(modelhost.EngineBGEBase) || !s.Engines.hasEngine(modelhost.EngineLlama8B)) {
 		return usagef("the full profile needs FOOTNOTE_EMBED_URL and FOOTNOTE_CHAT_URL (llama.cpp servers with bge-base-en-v1.5 and llama-3.1-8b-instruct), or their weights in FOOTNOTE_EMBED_WEIGHTS and FOOTNOTE_CHAT_WEIGHTS, or a FOOTNOTE_CATALOGUE")
+	}
+	if s.EFSearch > 1000 { // pgvector's limit
+		return usagef("FOOTNOTE_EF_SEARCH is %d: give 1 to 1000", s.EFSearch)
 	}
 	if s.ChatStrength != "" && s.ChatStrength != "small" && s.ChatStrength != "capable" {
 		return usagef("FOOTNOTE_CHAT_STRENGTH is %q: choose small or capable", s.ChatStrength)
