@@ -212,29 +212,31 @@ func TestIndexLostIsRebuilt(t *testing.T) {
 	}
 }
 
-// TestGraphFitsItsMemory: the build is given what pgvector's graph takes; on disk it would be many times slower. The database's own
-// setting is too small for it.
-func TestGraphFitsItsMemory(t *testing.T) {
-	t.Parallel()
+// littleMemory is a store of 20,000 vectors whose database's own setting is too small for their graph, and what it logs.
+func littleMemory(t *testing.T) (*Store, Space, *bytes.Buffer) {
+	t.Helper()
 	s := inside(t, Config{URL: freshURL(t) + "&maintenance_work_mem=1MB", IndexAfter: 20})
 	var log bytes.Buffer
 	s.cfg.Logger = slog.New(slog.NewTextHandler(&log, nil))
-	space := loadVectors(t, s, "a", 20_000)
+	return s, loadVectors(t, s, "a", 20_000), &log
+}
+
+// TestGraphFitsItsMemory: the build is given what pgvector's graph takes; on disk it would be many times slower.
+func TestGraphFitsItsMemory(t *testing.T) {
+	t.Parallel()
+	s, space, log := littleMemory(t)
 	if err := s.Maintain(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if got := indexes(t, s, space); got != builtIndex || strings.Contains(log.String(), "WARN") {
-		t.Errorf("the indexes are %s, want %s and no warning:\n%s", got, builtIndex, &log)
+		t.Errorf("the indexes are %s, want %s and no warning:\n%s", got, builtIndex, log)
 	}
 }
 
 // TestGraphThatDoesNotFitIsReported: the database's notice reaches who runs the service.
 func TestGraphThatDoesNotFitIsReported(t *testing.T) {
 	t.Parallel()
-	s := inside(t, Config{URL: freshURL(t) + "&maintenance_work_mem=1MB", IndexAfter: 20})
-	var log bytes.Buffer
-	s.cfg.Logger = slog.New(slog.NewTextHandler(&log, nil))
-	space := loadVectors(t, s, "a", 20_000)
+	s, space, log := littleMemory(t)
 	conn, err := s.maintenanceConn(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -244,6 +246,6 @@ func TestGraphThatDoesNotFitIsReported(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !strings.Contains(log.String(), "WARN") || !strings.Contains(log.String(), "maintenance_work_mem") {
-		t.Errorf("the log does not tell that the graph did not fit:\n%s", &log)
+		t.Errorf("the log does not tell that the graph did not fit:\n%s", log)
 	}
 }

@@ -65,7 +65,7 @@ type Passage struct {
 
 const (
 	defaultLimit = 10
-	maxLimit     = 1000 // pgvector's largest hnsw.ef_search
+	maxLimit     = MaxEFSearch
 
 	// exactRows is the size up to which a collection is scanned exactly: a few milliseconds, and no row is missed.
 	exactRows = 5_000

@@ -32,6 +32,9 @@ type Config struct {
 	Logger     *slog.Logger // default slog.Default()
 }
 
+// MaxEFSearch is pgvector's largest hnsw.ef_search.
+const MaxEFSearch = 1000
+
 const (
 	defaultMaxConns   = 16
 	queueConns        = 8 // fetching, completing, listening, leading, and our watch over dead processes
@@ -55,8 +58,8 @@ func (c Config) withDefaults() (Config, error) {
 	if c.EFSearch == 0 {
 		c.EFSearch = defaultEFSearch
 	}
-	if c.EFSearch < 1 || c.EFSearch > maxLimit {
-		return c, fmt.Errorf("store: Config.EFSearch is %d: want 1 to %d", c.EFSearch, maxLimit)
+	if c.EFSearch < 1 || c.EFSearch > MaxEFSearch {
+		return c, fmt.Errorf("store: Config.EFSearch is %d: want 1 to %d", c.EFSearch, MaxEFSearch)
 	}
 	if c.IndexAfter == 0 {
 		c.IndexAfter = defaultIndexAfter

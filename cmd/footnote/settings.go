@@ -15,6 +15,7 @@ import (
 
 	"github.com/footnote-rag/footnote/embedded"
 	"github.com/footnote-rag/footnote/modelhost"
+	"github.com/footnote-rag/footnote/store"
 	"github.com/footnote-rag/footnote/workersai"
 )
 
@@ -158,8 +159,8 @@ func (s *settings) check() error {
 	if s.Profile == "full" && !s.remoteModels() && s.Catalogue == "" && (!s.Engines.hasEngine(modelhost.EngineBGEBase) || !s.Engines.hasEngine(modelhost.EngineLlama8B)) {
 		return usagef("the full profile needs FOOTNOTE_EMBED_URL and FOOTNOTE_CHAT_URL (llama.cpp servers with bge-base-en-v1.5 and llama-3.1-8b-instruct), or their weights in FOOTNOTE_EMBED_WEIGHTS and FOOTNOTE_CHAT_WEIGHTS, or a FOOTNOTE_CATALOGUE")
 	}
-	if s.EFSearch > 1000 { // pgvector's limit
-		return usagef("FOOTNOTE_EF_SEARCH is %d: give 1 to 1000", s.EFSearch)
+	if s.EFSearch > store.MaxEFSearch {
+		return usagef("FOOTNOTE_EF_SEARCH is %d: give 1 to %d", s.EFSearch, store.MaxEFSearch)
 	}
 	if s.ChatStrength != "" && s.ChatStrength != "small" && s.ChatStrength != "capable" {
 		return usagef("FOOTNOTE_CHAT_STRENGTH is %q: choose small or capable", s.ChatStrength)
