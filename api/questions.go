@@ -40,6 +40,7 @@ type scoringDetails struct {
 	Vector     *store.LegScore `json:"vector,omitempty"`
 	Lexical    *store.LegScore `json:"lexical,omitempty"`
 	Fusion     string          `json:"fusion,omitempty"`
+	Neighbors  *float64        `json:"neighbors,omitempty"`
 	Phrases    *int            `json:"phrases,omitempty"`
 	Boost      *float64        `json:"boost,omitempty"`
 	Rerank     *store.LegScore `json:"rerank,omitempty"`
@@ -82,7 +83,7 @@ func viewPassages(passages []store.Passage) []passageView {
 		views[i] = passageView{
 			Number: i + 1, Document: documentRef{p.DocumentID, p.URI, p.Title, objectOrEmpty(p.Metadata)}, Ordinal: p.Ordinal,
 			Heading: notNil(p.Heading), Start: p.Start, End: p.End, Text: p.Text, Translation: p.Translation, Summary: p.Summary, Time: viewTime(&p, p.Start, p.End), Score: p.Score,
-			ScoringDetails: scoringDetails{p.Vector, p.Lexical, p.Fusion, p.Phrases, p.Boost, p.Rerank, p.Similarity},
+			ScoringDetails: scoringDetails{p.Vector, p.Lexical, p.Fusion, p.Neighbors, p.Phrases, p.Boost, p.Rerank, p.Similarity},
 		}
 	}
 	return views

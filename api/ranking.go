@@ -14,6 +14,7 @@ type rankingInput struct {
 		Vector  float64 `json:"vector"`
 		Lexical float64 `json:"lexical"`
 	} `json:"weights"`
+	Smoothing  *float64     `json:"smoothing"`
 	Candidates int          `json:"candidates"`
 	MMR        float64      `json:"mmr"`
 	Expand     string       `json:"expand"`
@@ -39,7 +40,7 @@ type rerankInput struct {
 const defaultReranker = "@cf/baai/bge-reranker-base"
 
 func (in rankingInput) ranking() (r retrieval.Ranking, err error) {
-	r = retrieval.Ranking{MMR: in.MMR, Expand: in.Expand, Fusion: store.Fusion{Method: in.Fusion, Candidates: in.Candidates}}
+	r = retrieval.Ranking{MMR: in.MMR, Expand: in.Expand, Fusion: store.Fusion{Method: in.Fusion, Candidates: in.Candidates, Smoothing: in.Smoothing}}
 	if in.Weights != nil {
 		if in.Weights.Vector == 0 && in.Weights.Lexical == 0 {
 			return r, fmt.Errorf("%w: weights are 0 and 0: give one of them more than 0, or leave weights out", store.ErrInvalidFusion)

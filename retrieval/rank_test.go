@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
@@ -20,6 +21,29 @@ import (
 	"github.com/footnote-rag/footnote/workersai/workersaitest"
 )
 
+// putChunks completes a document of these chunks, a line each.
+func putChunks(t *testing.T, db *store.Store, c store.Collection, uri, metadata string, chunks ...store.Chunk) {
+	t.Helper()
+	var lines []string
+	at := 0
+	for i := range chunks {
+		ch := &chunks[i]
+		ch.Ordinal, ch.Start, ch.End, ch.Tokens, ch.Embedding = i, at, at+len(ch.Text), 10, bagOfWords(ch.Text, dims)
+		at = ch.End + 1
+		lines = append(lines, ch.Text)
+	}
+	text := strings.Join(lines, "\n")
+	sum := sha256.Sum256([]byte(text))
+	d, _, err := db.PutDocument(t.Context(), store.NewDocument{Collection: c, URI: uri, MediaType: "text/plain", Metadata: json.RawMessage(metadata), Source: []byte(text), SHA256: sum[:]},
+		func(context.Context, pgx.Tx, store.Document) error { return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Complete(t.Context(), store.Completion{DocumentID: d.ID, Revision: d.Revision, Text: text, Chunks: chunks, Total: len(chunks)}); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // shelf is a collection of one-chunk documents with metadata, and one of two sections.
 func shelf(t *testing.T, options ...workersaitest.Option) *retrieval.Service {
 	t.Helper()
@@ -29,27 +53,7 @@ func shelf(t *testing.T, options ...workersaitest.Option) *retrieval.Service {
 	if err != nil {
 		t.Fatal(err)
 	}
-	put := func(uri, metadata string, chunks ...store.Chunk) {
-		t.Helper()
-		var lines []string
-		at := 0
-		for i := range chunks {
-			ch := &chunks[i]
-			ch.Ordinal, ch.Start, ch.End, ch.Tokens, ch.Embedding = i, at, at+len(ch.Text), 10, bagOfWords(ch.Text, dims)
-			at = ch.End + 1
-			lines = append(lines, ch.Text)
-		}
-		text := strings.Join(lines, "\n")
-		sum := sha256.Sum256([]byte(text))
-		d, _, err := db.PutDocument(t.Context(), store.NewDocument{Collection: c, URI: uri, MediaType: "text/plain", Metadata: json.RawMessage(metadata), Source: []byte(text), SHA256: sum[:]},
-			func(context.Context, pgx.Tx, store.Document) error { return nil })
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := db.Complete(t.Context(), store.Completion{DocumentID: d.ID, Revision: d.Revision, Text: text, Chunks: chunks, Total: len(chunks)}); err != nil {
-			t.Fatal(err)
-		}
-	}
+	put := func(uri, metadata string, chunks ...store.Chunk) { putChunks(t, db, c, uri, metadata, chunks...) }
 	put("old", `{"date":"2001-05-01","kind":"guide","tags":["x","y"]}`, store.Chunk{Text: "Ferry tickets cost twelve euros in the harbour office."})
 	put("new", `{"date":"2999-05-01","kind":"note"}`, store.Chunk{Text: "Ferry tickets cost twelve euros in the harbour shop."})
 	put("other", `{}`, store.Chunk{Text: "Ferry tickets are checked by dogs wearing yellow jackets."})
@@ -228,4 +232,33 @@ func FuzzParseHalfLife(f *testing.F) {
 			t.Errorf("ParseHalfLife(%q) = %v", s, d)
 		}
 	})
+}
+
+// Chunks of one place are one passage with a window around them; it leaves room for other places.
+func TestWindowsLeaveAsManyPassages(t *testing.T) {
+	db := storetest.Open(t)
+	models := workersaitest.New(t, workersaitest.Dims(dims), workersaitest.Embed(bagOfWords))
+	c, _, err := db.EnsureCollection(t.Context(), "default", store.Space{Model: embedModel, Pooling: "cls", Dimensions: dims}, store.Chunking{MaxTokens: 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var timetable []store.Chunk
+	for i := range 9 {
+		timetable = append(timetable, store.Chunk{Text: fmt.Sprintf("ferry to the island leaves at %d", 8+i)})
+	}
+	putChunks(t, db, c, "timetable", "{}", timetable...)
+	putChunks(t, db, c, "prices", "{}", store.Chunk{Text: "a ticket for the ferry is sold on board of it, for children also at the school and in the shop by the church"})
+	putChunks(t, db, c, "dogs", "{}", store.Chunk{Text: "dogs travel on the ferry with a lead and their owner, cats in a basket, horses in a box and birds in a cage"})
+	s, err := retrieval.New(retrieval.Config{Store: db, Models: models.Client(t, func(c *workersai.Config) { c.MaxRetries = -1 }), QueryPrefix: retrieval.NoPrefix, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	window := 90
+	got, err := s.Search(t.Context(), retrieval.SearchRequest{Query: "ferry to the island leaves", Limit: 3, Window: &window})
+	if err != nil || len(got.Passages) != 3 {
+		t.Fatalf("Search for 3 = %q, %v", uris(got), err)
+	}
+	if p := got.Passages[0]; p.URI != "timetable" || strings.Count(p.Text, "\n") != len(timetable)-1 {
+		t.Errorf("the first passage is of %s: %q, want the whole timetable", p.URI, p.Text)
+	}
 }

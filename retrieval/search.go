@@ -18,8 +18,6 @@ import (
 const (
 	// cachedQueries: a vector of 768 dimensions takes 3 KiB, so the cache takes at most 12 MiB.
 	cachedQueries = 4096
-	// spareFactor times as many passages are read as are asked for, because a wide one may show others that were found.
-	spareFactor = 2
 	// mergedTokens: passages are merged until they hold this many tokens; longer ones crowd out others.
 	mergedTokens = 1024
 	// mergedGap: two chunks further apart than this many code points are two passages.
@@ -41,8 +39,10 @@ func (s *Service) Search(ctx context.Context, r SearchRequest) (SearchResult, er
 		window = *r.Window
 	}
 	if r.Limit = limit; window > 0 {
+		// A wide passage shows as many chunks as fit into its window, some of which were found, too.
+		shown := 1 + window/max(collection.Chunking.MaxTokens, 1)
 		candidates := cmp.Or(r.Ranking.Fusion.Candidates, store.Candidates(limit))
-		r.Limit, r.Ranking.Fusion.Candidates = max(limit, min(spareFactor*limit, candidates)), candidates
+		r.Limit, r.Ranking.Fusion.Candidates = max(limit, min(shown*limit, candidates)), candidates
 	}
 	found, err := s.searchInSteps(ctx, collection, r)
 	if err != nil {

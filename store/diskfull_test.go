@@ -89,7 +89,8 @@ func ownPostgres(t *testing.T, dir string) *embedded.Postgres {
 func TestFullDiskLosesNothing(t *testing.T) {
 	t.Parallel()
 	dir, grow := smallDisk(t, 400)
-	s, err := store.Open(t.Context(), store.Config{URL: ownPostgres(t, dir).URL(), Logger: slog.New(slog.DiscardHandler)})
+	config := store.Config{URL: ownPostgres(t, dir).URL(), Logger: slog.New(slog.DiscardHandler)}
+	s, err := store.Open(t.Context(), config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -143,5 +144,10 @@ func TestFullDiskLosesNothing(t *testing.T) {
 	if got, err := s.Search(t.Context(), store.SearchQuery{Collection: c, Text: "sea", Mode: store.Lexical}); err != nil || len(got) != 1 {
 		t.Errorf("Search afterwards = %d passages, %v, want 1", len(got), err)
 	}
-	storetest.Invariants(t, s)
+	fresh, err := store.Open(t.Context(), config) // s may still hold connections to the server that died
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(fresh.Close)
+	storetest.Invariants(t, fresh)
 }

@@ -16,6 +16,9 @@ type Fusion struct {
 	VectorWeight  float64
 	LexicalWeight float64 // both 0: 0.55 and 0.45; they are scaled to a sum of 1
 	Candidates    int     // of each leg; default 50 or, if that is more, twice Limit; never less than Limit
+	// Smoothing is how much of a score comes from the candidates most like it (see smooth), from 0, nothing, to less than 1; nil is the
+	// default, 0.3.
+	Smoothing *float64
 }
 
 // Methods of fusion. All but FusionRRF give every candidate of one leg its exact score in the other.
@@ -45,6 +48,9 @@ func (f Fusion) withDefaults(limit int) (Fusion, error) {
 	if f.VectorWeight == 0 && f.LexicalWeight == 0 {
 		f.VectorWeight, f.LexicalWeight = defaultVectorWeight, 1-defaultVectorWeight
 	}
+	if share := f.smoothing(); !(share >= 0 && share < 1) {
+		return f, fmt.Errorf("%w: smoothing %v: give a number from 0, none, to less than 1", ErrInvalidFusion, share)
+	}
 	sum := f.VectorWeight + f.LexicalWeight
 	if f.VectorWeight < 0 || f.LexicalWeight < 0 || math.IsInf(sum, 0) || math.IsNaN(sum) {
 		return f, fmt.Errorf("%w: weights %v and %v: give finite numbers of at least 0", ErrInvalidFusion, f.VectorWeight, f.LexicalWeight)
@@ -53,17 +59,28 @@ func (f Fusion) withDefaults(limit int) (Fusion, error) {
 	return f, nil
 }
 
+func (f Fusion) smoothing() float64 {
+	if f.Smoothing == nil {
+		return defaultSmoothing
+	}
+	return *f.Smoothing
+}
+
 // Candidates is how many a leg has by default when so many passages are asked for.
 func Candidates(limit int) int { return min(max(defaultCandidates, 2*limit), maxLimit) }
 
 // name describes the score of a mode, for those who read why a passage was found.
-func (f Fusion) name(mode Mode) string {
+func (f Fusion) name(mode Mode, smoothed bool) string {
 	if mode == Lexical {
 		return "lexical/max"
 	}
 	share := func(w float64) string { return strconv.FormatFloat(w, 'g', 3, 64) }
 	how := map[string]string{FusionMax: "/max", FusionMinMax: " min-max", FusionZScore: " z-score", FusionRRF: " reciprocal rank"}[f.Method]
-	return share(f.VectorWeight) + " vector" + how + " + " + share(f.LexicalWeight) + " lexical" + how
+	name := share(f.VectorWeight) + " vector" + how + " + " + share(f.LexicalWeight) + " lexical" + how
+	if smoothed {
+		name = share(1-f.smoothing()) + " (" + name + ") + " + share(f.smoothing()) + " neighbors"
+	}
+	return name
 }
 
 // legScale turns a leg's scores into 0 to 1; a score that is not known is 0.
@@ -129,6 +146,8 @@ type candidate struct {
 	nearRank, lexRank int
 	score             float64
 	phrases           *int
+	likeness
+	neighbors *float64 // mean score of those most like it; nil where that does not count
 }
 
 // fused is a search by words, or by words and vectors.
@@ -164,10 +183,11 @@ func (r *search) fused(ctx context.Context) ([]Passage, error) {
 }
 
 func (r *search) passage(p Passage, c candidate) Passage {
-	p.Score, p.Fusion, p.Phrases = c.score, r.Fusion.name(r.Mode), c.phrases
+	p.Score, p.Fusion, p.Phrases = c.score, r.Fusion.name(r.Mode, c.neighbors != nil), c.phrases
 	if c.known {
 		p.Vector = &LegScore{c.cosine, c.nearRank}
 	}
+	p.Neighbors = c.neighbors
 	if c.lexical > 0 {
 		p.Lexical = &LegScore{c.lexical, c.lexRank}
 	}
@@ -180,7 +200,8 @@ func (r *search) candidates() []candidate {
 	at := make(map[int64]int, len(r.near))
 	for i, n := range r.near {
 		at[n.chunk] = i
-		all = append(all, candidate{chunk: n.chunk, cosine: n.score, known: true, nearRank: i + 1, lexical: float64(r.lexical.scoreOf(n.chunk))})
+		all = append(all, candidate{chunk: n.chunk, cosine: n.score, known: true, nearRank: i + 1,
+			lexical: float64(r.lexical.scoreOf(n.chunk)), likeness: r.nearLike[n.chunk]})
 	}
 	add := func(w scored, rank int) {
 		place, ok := at[w.chunk]
@@ -188,7 +209,7 @@ func (r *search) candidates() []candidate {
 			place = len(all)
 			at[w.chunk] = place
 			cosine, known := r.cosines[w.chunk]
-			all = append(all, candidate{chunk: w.chunk, cosine: cosine, known: known, lexical: w.score})
+			all = append(all, candidate{chunk: w.chunk, cosine: cosine, known: known, lexical: w.score, likeness: r.wordLike[w.chunk]})
 		}
 		all[place].lexRank = max(all[place].lexRank, rank)
 	}
@@ -207,6 +228,15 @@ func (r *search) candidates() []candidate {
 		c := &all[i]
 		c.score = weights.VectorWeight*vector.of(c.cosine, c.nearRank) + weights.LexicalWeight*lexical.of(c.lexical, c.lexRank)
 	}
+	sortCandidates(all)
+	if r.Mode == Hybrid {
+		r.smooth(all)
+	}
+	return all
+}
+
+// sortCandidates puts the best first.
+func sortCandidates(all []candidate) {
 	slices.SortFunc(all, func(a, b candidate) int {
 		switch {
 		case a.score > b.score:
@@ -216,7 +246,6 @@ func (r *search) candidates() []candidate {
 		}
 		return cmp.Compare(a.chunk, b.chunk)
 	})
-	return all
 }
 
 // texts reads the candidates' passages.

@@ -126,7 +126,7 @@ func (b *bigSpace) plan(t *testing.T, k int) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sql, args := run.vectorSQL(k)
+	sql, args := run.vectorSQL(k, "")
 	rows, err := b.pool.Query(t.Context(), "EXPLAIN "+sql, args...)
 	if err != nil {
 		t.Fatal(err)

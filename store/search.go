@@ -54,6 +54,7 @@ type Passage struct {
 	Vector      *LegScore // cosine similarity; nil if the leg did not run
 	Lexical     *LegScore // BM25; nil if the leg did not run or no word matched
 	Fusion      string    // how Score was made
+	Neighbors   *float64  // mean of the fused scores of the candidates most like it, where these counted: see Fusion.Smoothing
 	Phrases     *int      // of the question's, in quotation marks, that it has word for word; nil if no passage has any
 	Boost       *float64  // what retrieval multiplied Score by, for recency and fields
 	Rerank      *LegScore // a reranker's score, from which Score was made
@@ -85,8 +86,10 @@ type search struct {
 	phrases []phrase          // in the question
 	holders []scored          // the best with all the words of a phrase
 	cosines map[int64]float64 // of words and holders
-	exact   bool              // the vector leg scans every row
-	changed bool              // a document was replaced between the statements
+
+	nearLike, wordLike map[int64]likeness // of near; of words and holders. Nothing where scores are not smoothed
+	exact              bool               // the vector leg scans every row
+	changed            bool               // a document was replaced between the statements
 }
 
 // Search runs the legs, fuses them and returns min(Limit, matching chunks) passages, best first. It takes two network turns:
@@ -166,7 +169,7 @@ func scanFound(row pgx.CollectableRow) (f found, err error) {
 
 // nearest is a search by vectors alone, in one statement.
 func (r *search) nearest(ctx context.Context) ([]Passage, error) {
-	sql, args := r.vectorSQL(r.Limit)
+	sql, args := r.vectorSQL(r.Limit, "")
 	all, err := many(ctx, r.store.read, scanFound, "SELECT "+passageColumns+`, n.score
 		FROM (`+sql+`) n JOIN chunks k ON k.id = n.chunk_id JOIN documents d ON d.id = k.document_id`, args...)
 	if err != nil {
@@ -188,20 +191,24 @@ func (r *search) nearest(ctx context.Context) ([]Passage, error) {
 	return passages, nil
 }
 
-// vectorSQL selects the nearest chunks.
-func (r *search) vectorSQL(limit int) (sql string, args []any) {
-	where, more := r.Filter.where(3)
+// vectorSQL selects the nearest chunks, and more columns of the alias e of embeddings.
+func (r *search) vectorSQL(limit int, more string) (sql string, args []any) {
+	where, values := r.Filter.where(3)
 	join := ""
 	if !r.Filter.IsZero() {
 		join = "JOIN documents d ON d.id = e.document_id"
 	}
-	order := "e.embedding <#> $2"
+	table, order, indexed := r.Collection.Space.table(), "e.embedding <#> $2", more
 	if r.exact {
 		order = "(e.embedding <#> $2) + 0" // an expression that no index gives: every row of the collection is compared
+		indexed = ""                       // and would be made for every row
 	}
-	sql = fmt.Sprintf("SELECT e.chunk_id, -(e.embedding <#> $2) AS score FROM %s e %s WHERE e.collection_id = $1 AND %s ORDER BY %s LIMIT %d",
-		r.Collection.Space.table(), join, where, order, limit)
-	return sql, append([]any{r.Collection.ID, r.vector}, more...)
+	sql = fmt.Sprintf("SELECT e.chunk_id, -(e.embedding <#> $2) AS score%s FROM %s e %s WHERE e.collection_id = $1 AND %s ORDER BY %s LIMIT %d",
+		indexed, table, join, where, order, limit)
+	if more != indexed {
+		sql = "SELECT n.chunk_id, n.score" + more + " FROM (" + sql + ") n JOIN " + table + " e ON e.chunk_id = n.chunk_id ORDER BY n.score DESC"
+	}
+	return sql, append([]any{r.Collection.ID, r.vector}, values...)
 }
 
 // legs runs both legs at once, each on a connection of its own, so that words are scored here while the database compares
@@ -218,23 +225,21 @@ func (r *search) legs(ctx context.Context) error {
 
 // runVector finds the nearest chunks.
 func (r *search) runVector(ctx context.Context) error {
-	sql, args := r.vectorSQL(r.Fusion.Candidates)
-	near, err := many(ctx, r.store.read, scanScored, sql, args...)
+	sql, args := r.vectorSQL(r.Fusion.Candidates, r.likenessColumns())
+	near, err := many(ctx, r.store.read, r.scanLikened, sql, args...)
 	if err != nil {
 		return err
 	}
-	r.near = near
+	r.near, r.nearLike = make([]scored, len(near)), make(map[int64]likeness, len(near))
+	for i, n := range near {
+		r.near[i], r.nearLike[n.chunk] = n.scored, n.likeness
+	}
 	// A filter or deleted rows can starve the index scan; the collection has more rows than this, so look at each.
 	if !r.exact && len(near) < r.Fusion.Candidates {
 		r.exact = true
 		return r.runVector(ctx)
 	}
 	return nil
-}
-
-func scanScored(row pgx.CollectableRow) (c scored, err error) {
-	err = row.Scan(&c.chunk, &c.score)
-	return c, err
 }
 
 // runLexical reads the postings that are not at hand, scores, and compares the vectors of what it found.
@@ -255,11 +260,11 @@ func (r *search) runLexical(ctx context.Context) error {
 			ids = append(ids, w.chunk)
 		}
 	}
-	known, err := many(ctx, r.store.read, scanScored,
-		"SELECT chunk_id, -(embedding <#> $2) FROM "+r.Collection.Space.table()+" WHERE chunk_id = ANY($1)", ids, r.vector)
-	r.cosines = make(map[int64]float64, len(known))
+	known, err := many(ctx, r.store.read, r.scanLikened,
+		"SELECT e.chunk_id, -(e.embedding <#> $2)"+r.likenessColumns()+" FROM "+r.Collection.Space.table()+" e WHERE e.chunk_id = ANY($1)", ids, r.vector)
+	r.cosines, r.wordLike = make(map[int64]float64, len(known)), make(map[int64]likeness, len(known))
 	for _, c := range known {
-		r.cosines[c.chunk] = c.score
+		r.cosines[c.chunk], r.wordLike[c.chunk] = c.score, c.likeness
 	}
 	return err
 }
