@@ -147,16 +147,18 @@ func (c *Checker) check(cl claim, near closeness, cited []int) Finding {
 	}
 	best := Finding{Claim: true, Verdict: Unsupported}
 	bestValue, denied := math.Inf(-1), 0.0
+	var span window
 	for _, w := range c.windows(cl) {
 		f := c.judge(cl, w, near)
 		if f.Signals.Negation > 0 {
 			denied = max(denied, f.Signals.Coverage)
 		}
 		if value := valueOf(f, w, cited); value > bestValue+1e-9 {
-			best, bestValue = f, value
+			best, bestValue, span = f, value, w
 		}
 	}
-	if denied > best.Signals.Coverage+deniedLead { // what speaks most about it says the contrary
+	if denied > best.Signals.Coverage+deniedLead || // what speaks most about it says the contrary
+		best.Score >= supportedScore && c.saysOtherwise(cl, span) {
 		best.Score = min(best.Score, supportedScore-0.01)
 	}
 	best.Verdict = verdictOf(best.Score)

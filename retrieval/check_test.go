@@ -62,3 +62,34 @@ func TestCheckPlaces(t *testing.T) {
 		}
 	}
 }
+
+const isolationText = `Read Committed is the default isolation level in PostgreSQL. When a transaction uses this isolation level, a SELECT query sees only data committed before the query began; it never sees uncommitted data. Read Uncommitted behaves like Read Committed. The Repeatable Read isolation level only sees data committed before the transaction began. The strictest level is Serializable. The largest lake of the region is Lake Onega. Lake Seliger is a popular destination.`
+
+// "A is B" says the same as "B is A", about A alone.
+func TestCheckTurnedRound(t *testing.T) {
+	t.Parallel()
+	checker := retrieval.NewChecker("", []store.Passage{{Text: isolationText}})
+	for _, c := range []struct {
+		claim     string
+		supported bool
+	}{
+		{"Read Committed is the default isolation level.", true},
+		{"The default isolation level is Read Committed.", true},
+		{"The default isolation level in PostgreSQL is Read Committed.", true},
+		{"The default isolation level is Read Uncommitted.", false},
+		{"The default isolation level in PostgreSQL is Read Uncommitted.", false},
+		{"The default isolation level is Repeatable Read.", false},
+		{"The default isolation level in PostgreSQL is Serializable.", false},
+		{"The strictest level is Serializable.", true},
+		{"Serializable is the strictest level.", true},
+		{"Read Uncommitted is the strictest level.", false},
+		{"Lake Onega is the largest lake of the region.", true},
+		{"Lake Seliger is the largest lake of the region.", false},
+		{"The largest lake of the region is Lake Seliger.", false},
+	} {
+		f := checker.Check(c.claim)
+		if got := f.Verdict == retrieval.Supported; got != c.supported {
+			t.Errorf("Check(%q) = %s %.2f by %q %+v, supported want %v", c.claim, f.Verdict, f.Score, f.Quote, f.Signals, c.supported)
+		}
+	}
+}

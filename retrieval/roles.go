@@ -1,6 +1,10 @@
 package retrieval
 
-import "strings"
+import (
+	"maps"
+	"slices"
+	"strings"
+)
 
 const (
 	// mainShare of a claim's weight makes the sentence that holds it the one that the claim speaks about. Words that a
@@ -66,10 +70,25 @@ func align(a, b []token) []pair {
 // a word that the passages use for something else. "Ben beat Anna" where it says "Anna beat Ben" is reversed.
 func (c *Checker) compareOrder(cl claim, source []token, keys map[string]bool) (swapped, reverse float64) {
 	mine, theirs := comparable(cl.tokens), comparable(source)
-	pairs := append(align(mine, theirs), pair{len(mine), len(theirs)})
+	pairs := align(mine, theirs)
+	if other, ok := turned(cl.tokens); ok {
+		round := comparable(other)
+		if found := align(round, theirs); len(found) >= len(pairs) {
+			swapped, _ = c.compareGaps(cl, round, theirs, found, keys)
+			if len(found) > len(pairs) { // this is the order that the source has
+				return swapped, reversed(cl.tokens, source)
+			}
+		}
+	}
+	other, exchanged := c.compareGaps(cl, mine, theirs, pairs, keys)
+	return max(swapped, other), max(exchanged, reversed(cl.tokens, source))
+}
+
+// compareGaps looks at what stands between aligned words.
+func (c *Checker) compareGaps(cl claim, mine, theirs []token, pairs []pair, keys map[string]bool) (swapped, exchanged float64) {
 	var gaps []gap
 	before := pair{-1, -1}
-	for _, p := range pairs {
+	for _, p := range append(pairs, pair{len(mine), len(theirs)}) {
 		g := gap{before.claim + 1, p.claim, before.source + 1, p.source}
 		before = p
 		if n, m := g.mineEnd-g.mine, g.theirsEnd-g.theirs; n > 0 && n <= gapWords && m > 0 && m <= gapWords {
@@ -86,9 +105,69 @@ func (c *Checker) compareOrder(cl claim, source []token, keys map[string]bool) (
 		}
 	}
 	if exchangedGaps(gaps, mine, theirs) {
-		reverse = 1
+		exchanged = 1
 	}
-	return swapped, max(reverse, reversed(cl.tokens, source))
+	return swapped, exchanged
+}
+
+// turned is "A is B" as "B is A", which says the same of what is alone in its kind; ok is false for sentences of another form.
+func turned(tokens []token) (other []token, ok bool) {
+	one, two, ok := sidesOfIs(tokens)
+	if !ok {
+		return nil, false
+	}
+	return slices.Concat(two, tokens[len(one):len(one)+1], one), true
+}
+
+// sidesOfIs parts a sentence at its only "is".
+func sidesOfIs(tokens []token) (one, two []token, ok bool) {
+	at := -1
+	for i, t := range tokens {
+		is := t.lower == "is" || t.lower == "are" || t.lower == "was" || t.lower == "were"
+		if t.cue || is && at >= 0 {
+			return nil, nil, false
+		}
+		if is {
+			at = i
+		}
+	}
+	if at < 1 || at == len(tokens)-1 {
+		return nil, nil, false
+	}
+	return tokens[:at], tokens[at+1:], true
+}
+
+// saysOtherwise: the claim is "A is B", a sentence of the passages says what A is, and the window leaves out what makes it A. "The
+// default level is Repeatable" is not supported by "the Repeatable level …" where "Committed is the default level" stands beside.
+func (c *Checker) saysOtherwise(cl claim, w window) bool {
+	one, two, ok := sidesOfIs(cl.tokens)
+	if !ok {
+		return false
+	}
+	holds := func(keys map[string]bool, side []token) bool {
+		return !slices.ContainsFunc(side, func(t token) bool { return !keys[t.key] && !related(t, keys) })
+	}
+	for _, side := range [][]token{contentOf(one), contentOf(two)} {
+		if len(side) < 2 || holds(c.keysIn(w), side) {
+			continue
+		}
+		if slices.ContainsFunc(c.evidence, func(e evidence) bool {
+			_, _, is := sidesOfIs(e.tokens)
+			return is && e.passage == w.passage && holds(e.keys, side)
+		}) {
+			return true
+		}
+	}
+	return false
+}
+
+// keysIn are the keys of a window's sentences.
+func (c *Checker) keysIn(w window) map[string]bool {
+	keys := map[string]bool{}
+	for _, e := range c.evidence[w.first : w.last+1] {
+		maps.Copy(keys, e.keys)
+	}
+	return keys
 }
 
 // comparable words are those with a meaning of their own, "before" and "more" among them.
