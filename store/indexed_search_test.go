@@ -120,14 +120,15 @@ func (b *bigSpace) nearest(q []float32, k int) []string {
 }
 
 // plan is Postgres's for the statement of the vector leg.
-func (b *bigSpace) plan(t *testing.T, k int) string {
+func (b *bigSpace) plan(t *testing.T, k int, exact, likened bool) string {
 	t.Helper()
 	run, err := b.newSearch(SearchQuery{Collection: b.big, Vector: anyVector(rand.New(rand.NewPCG(7, 8))), Mode: Vector, Limit: k})
 	if err != nil {
 		t.Fatal(err)
 	}
-	sql, args := run.vectorSQL(k, "")
-	rows, err := b.pool.Query(t.Context(), "EXPLAIN "+sql, args...)
+	run.exact = exact
+	sql, args := run.vectorSQL(k, likened)
+	rows, err := b.pool.Query(t.Context(), "EXPLAIN (VERBOSE) "+sql, args...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -153,7 +154,7 @@ func TestIndexedSearchFindsTheNearest(t *testing.T) {
 	b := indexedSpace(t)
 	r := rand.New(rand.NewPCG(3, 4))
 	const queries, k = 100, 10
-	if plan := b.plan(t, k); !strings.Contains(plan, "embeddings_1_hnsw") {
+	if plan := b.plan(t, k, false, false); !strings.Contains(plan, "embeddings_1_hnsw") {
 		t.Errorf("the search's plan does not use the index:\n%s", plan)
 	}
 	hits := 0
@@ -170,6 +171,22 @@ func TestIndexedSearchFindsTheNearest(t *testing.T) {
 		t.Errorf("recall@%d = %.3f, want at least 0.95", k, recall)
 	} else {
 		t.Logf("recall@%d = %.3f", k, recall)
+	}
+}
+
+// A plan that takes the signs below its limit takes them of every row that it looks at, ten thousands where it sorts.
+func TestSignsAreTakenOfTheNearest(t *testing.T) {
+	t.Parallel()
+	b := indexedSpace(t)
+	for _, exact := range []bool{false, true} {
+		plan := b.plan(t, 50, exact, true)
+		above, below, limited := strings.Cut(plan, "Limit ")
+		if !limited || !strings.Contains(above, "binary_quantize") || strings.Contains(below, "binary_quantize") {
+			t.Errorf("exact %v: the signs are not taken above the limit:\n%s", exact, plan)
+		}
+		if !exact && !strings.Contains(plan, "embeddings_1_hnsw") {
+			t.Errorf("the plan does not use the index:\n%s", plan)
+		}
 	}
 }
 

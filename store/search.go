@@ -169,7 +169,7 @@ func scanFound(row pgx.CollectableRow) (f found, err error) {
 
 // nearest is a search by vectors alone, in one statement.
 func (r *search) nearest(ctx context.Context) ([]Passage, error) {
-	sql, args := r.vectorSQL(r.Limit, "")
+	sql, args := r.vectorSQL(r.Limit, false)
 	all, err := many(ctx, r.store.read, scanFound, "SELECT "+passageColumns+`, n.score
 		FROM (`+sql+`) n JOIN chunks k ON k.id = n.chunk_id JOIN documents d ON d.id = k.document_id`, args...)
 	if err != nil {
@@ -191,22 +191,27 @@ func (r *search) nearest(ctx context.Context) ([]Passage, error) {
 	return passages, nil
 }
 
-// vectorSQL selects the nearest chunks, and more columns of the alias e of embeddings.
-func (r *search) vectorSQL(limit int, more string) (sql string, args []any) {
+// vectorSQL selects the nearest chunks, with what scanLikened reads if that is wanted. The signs are taken of those that are chosen:
+// the planner may compare and sort a whole collection instead of walking the index, and would take them of each row.
+func (r *search) vectorSQL(limit int, likened bool) (sql string, args []any) {
 	where, values := r.Filter.where(3)
 	join := ""
 	if !r.Filter.IsZero() {
 		join = "JOIN documents d ON d.id = e.document_id"
 	}
-	table, order, indexed := r.Collection.Space.table(), "e.embedding <#> $2", more
+	table, order, more := r.Collection.Space.table(), "e.embedding <#> $2", ""
 	if r.exact {
 		order = "(e.embedding <#> $2) + 0" // an expression that no index gives: every row of the collection is compared
-		indexed = ""                       // and would be made for every row
+	} else if likened {
+		more = ", e.document_id, e.embedding" // of which an index scan reads no more rows than these
 	}
 	sql = fmt.Sprintf("SELECT e.chunk_id, -(e.embedding <#> $2) AS score%s FROM %s e %s WHERE e.collection_id = $1 AND %s ORDER BY %s LIMIT %d",
-		indexed, table, join, where, order, limit)
-	if more != indexed {
-		sql = "SELECT n.chunk_id, n.score" + more + " FROM (" + sql + ") n JOIN " + table + " e ON e.chunk_id = n.chunk_id ORDER BY n.score DESC"
+		more, table, join, where, order, limit)
+	switch {
+	case likened && r.exact: // sorting without the vectors, and reading those of the nearest again, is faster
+		sql = "SELECT n.chunk_id, n.score" + likenessColumns + " FROM (" + sql + ") n JOIN " + table + " e ON e.chunk_id = n.chunk_id ORDER BY n.score DESC"
+	case likened:
+		sql = "SELECT e.chunk_id, e.score" + likenessColumns + " FROM (" + sql + ") e ORDER BY e.score DESC"
 	}
 	return sql, append([]any{r.Collection.ID, r.vector}, values...)
 }
@@ -225,7 +230,7 @@ func (r *search) legs(ctx context.Context) error {
 
 // runVector finds the nearest chunks.
 func (r *search) runVector(ctx context.Context) error {
-	sql, args := r.vectorSQL(r.Fusion.Candidates, r.likenessColumns())
+	sql, args := r.vectorSQL(r.Fusion.Candidates, r.Fusion.smoothing() > 0)
 	near, err := many(ctx, r.store.read, r.scanLikened, sql, args...)
 	if err != nil {
 		return err
@@ -260,8 +265,12 @@ func (r *search) runLexical(ctx context.Context) error {
 			ids = append(ids, w.chunk)
 		}
 	}
+	columns := ""
+	if r.Fusion.smoothing() > 0 {
+		columns = likenessColumns
+	}
 	known, err := many(ctx, r.store.read, r.scanLikened,
-		"SELECT e.chunk_id, -(e.embedding <#> $2)"+r.likenessColumns()+" FROM "+r.Collection.Space.table()+" e WHERE e.chunk_id = ANY($1)", ids, r.vector)
+		"SELECT e.chunk_id, -(e.embedding <#> $2)"+columns+" FROM "+r.Collection.Space.table()+" e WHERE e.chunk_id = ANY($1)", ids, r.vector)
 	r.cosines, r.wordLike = make(map[int64]float64, len(known)), make(map[int64]likeness, len(known))
 	for _, c := range known {
 		r.cosines[c.chunk], r.wordLike[c.chunk] = c.score, c.likeness

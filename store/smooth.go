@@ -33,13 +33,8 @@ type likened struct {
 	likeness
 }
 
-// likenessColumns are what scanLikened reads of the alias e of embeddings besides a chunk and its score.
-func (r *search) likenessColumns() string {
-	if r.Fusion.smoothing() == 0 {
-		return ""
-	}
-	return ", e.document_id, binary_quantize(e.embedding)"
-}
+// likenessColumns are what scanLikened reads of the alias e of embeddings besides a chunk and its score, where scores are smoothed.
+const likenessColumns = ", e.document_id, binary_quantize(e.embedding)"
 
 func (r *search) scanLikened(row pgx.CollectableRow) (l likened, err error) {
 	if r.Fusion.smoothing() == 0 {
