@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"mime/multipart"
 	"os"
 	"strings"
@@ -25,7 +26,22 @@ type question struct {
 	Extractive bool            `json:"extractive,omitempty"`
 	Judge      bool            `json:"judge,omitempty"`
 
-	audio []byte // the question as a recording
+	audio   []byte                     // the question as a recording
+	ranking map[string]json.RawMessage // more fields of the request
+}
+
+// MarshalJSON adds the ranking's fields to the others.
+func (q question) MarshalJSON() ([]byte, error) {
+	type plain question
+	b, err := json.Marshal(plain(q))
+	if err != nil || len(q.ranking) == 0 {
+		return b, err
+	}
+	all := maps.Clone(q.ranking)
+	if err := json.Unmarshal(b, &all); err != nil {
+		return nil, err
+	}
+	return json.Marshal(all)
 }
 
 func (p *program) askCommand() *cobra.Command {

@@ -24,6 +24,7 @@ type evalOptions struct {
 	mode        string
 	limit       int
 	window      int
+	ranking     string
 	sample      int
 	answers     bool
 	extractive  bool
@@ -77,6 +78,7 @@ func (p *program) evalCommand() *cobra.Command {
 	f.StringVar(&o.mode, "mode", "hybrid", "hybrid, vector or lexical")
 	f.IntVarP(&o.limit, "limit", "n", 100, "passages asked of a search")
 	f.IntVar(&o.window, "window", -1, "tokens of a passage around the chunk that was found (default: the collection's setting)")
+	f.StringVar(&o.ranking, "ranking", "", `controls of the ranking in each search and answer, e.g. '{"fusion":"rrf","smoothing":0}'`)
 	f.IntVar(&o.sample, "sample", 0, "ask only this many questions, spread evenly")
 	f.BoolVar(&o.answers, "answers", false, "ask for answers too")
 	f.BoolVar(&o.extractive, "extractive", false, "with --answers: answers quoted from the documents, without a chat model")
@@ -153,8 +155,27 @@ func (o evalOptions) check() ([]eval.Minimum, error) {
 	if o.chunking != "" && !o.load {
 		return nil, usagef("--chunking makes a collection: it goes with --load")
 	}
-	_, err := jsonFlag("--chunking", o.chunking)
+	if _, err := jsonFlag("--chunking", o.chunking); err != nil {
+		return nil, err
+	}
+	_, err := o.rankingFields()
 	return all, err
+}
+
+// rankingFields are those of --ranking; what has a flag of its own is not among them.
+func (o evalOptions) rankingFields() (fields map[string]json.RawMessage, err error) {
+	if o.ranking == "" {
+		return nil, nil
+	}
+	if err := json.Unmarshal([]byte(o.ranking), &fields); err != nil {
+		return nil, usagef("--ranking is no JSON object: %s", o.ranking)
+	}
+	for _, taken := range []string{"collection", "query", "question", "limit", "mode", "window", "extractive"} {
+		if _, ok := fields[taken]; ok {
+			return nil, usagef("--ranking has %q, which is not of the ranking: give the flag of this name", taken)
+		}
+	}
+	return fields, nil
 }
 
 // sampled takes n questions spread evenly; 0 takes all.
@@ -210,7 +231,11 @@ func (p *program) loadTests(ctx context.Context, c *client, o evalOptions, tests
 }
 
 func (p *program) measure(ctx context.Context, c *client, o evalOptions, tests eval.Collection) (*eval.Run, error) {
-	server := &evalServer{c: c, collection: o.collection, mode: o.mode, window: o.window, extractive: o.extractive}
+	ranking, err := o.rankingFields()
+	if err != nil {
+		return nil, err
+	}
+	server := &evalServer{c: c, collection: o.collection, mode: o.mode, window: o.window, extractive: o.extractive, ranking: ranking}
 	settings, err := server.settings(ctx)
 	if err != nil {
 		return nil, err

@@ -20,7 +20,8 @@ type evalServer struct {
 	mode       string
 	window     int // below 0: the collection's setting
 	extractive bool
-	ids        sync.Map // of documents, by URI
+	ranking    map[string]json.RawMessage // fields of each search and answer
+	ids        sync.Map                   // of documents, by URI
 }
 
 // settings says what is being measured: the mode, and the collection's model and chunking.
@@ -40,6 +41,13 @@ func (s *evalServer) settings(ctx context.Context) (map[string]string, error) {
 	if s.window >= 0 {
 		set["window"] = fmt.Sprint(s.window)
 	}
+	if len(s.ranking) > 0 {
+		b, err := json.Marshal(s.ranking)
+		if err != nil {
+			return nil, err
+		}
+		set["ranking"] = string(b)
+	}
 	return set, nil
 }
 
@@ -50,6 +58,9 @@ func (s *evalServer) Search(ctx context.Context, query string, limit int) (eval.
 	in := map[string]any{"collection": s.collection, "query": query, "limit": limit, "mode": s.mode}
 	if s.window >= 0 {
 		in["window"] = s.window
+	}
+	for field, value := range s.ranking {
+		in[field] = value
 	}
 	var out struct {
 		Passages []passage `json:"passages"`
@@ -73,7 +84,7 @@ func (s *evalServer) Search(ctx context.Context, query string, limit int) (eval.
 }
 
 func (s *evalServer) Answer(ctx context.Context, q string) (eval.Answer, error) {
-	in := question{Collection: s.collection, Question: q, Extractive: s.extractive}
+	in := question{Collection: s.collection, Question: q, Extractive: s.extractive, ranking: s.ranking}
 	var out eval.Answer
 	err := patiently(ctx, evalTries, func() error {
 		start := time.Now()

@@ -95,6 +95,10 @@ func checkEvalRefusals(t *testing.T, w *world, s *server, dir string) {
 		"a file has no corpus":   {[]string{questions, "-c", "kitchen", "--load"}, exitUsage, "brings no documents"},
 		"a quote that is wrong":  {[]string{wrong, "-c", "kitchen"}, exitFailed, "does not hold the quote"},
 		"chunking without load":  {[]string{dir, "--chunking", "{}"}, exitUsage, "--load"},
+		"a ranking":              {[]string{dir, "-c", "kitchen", "--answers", "--extractive", "--ranking", `{"fusion":"rrf","smoothing":0,"mmr":0.1}`, "--min", "mrr@10=1"}, exitOK, ""},
+		"a ranking of nothing":   {[]string{dir, "-c", "kitchen", "--ranking", `{"fusion":"best"}`}, exitFailed, "max, minmax, zscore, rrf"},
+		"a ranking that is none": {[]string{dir, "-c", "kitchen", "--ranking", `["rrf"]`}, exitUsage, "no JSON object"},
+		"a flag of its own":      {[]string{dir, "-c", "kitchen", "--ranking", `{"limit":5}`}, exitUsage, "flag of this name"},
 		"a run that is not one":  {[]string{dir, "--compare", questions}, exitFailed, "read the run"},
 		"questions from a table": {[]string{questions, "-c", "kitchen", "--min", "mrr@10=1"}, exitOK, ""},
 	} {
