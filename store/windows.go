@@ -16,7 +16,7 @@ func (s *Store) Widen(ctx context.Context, passages []Passage, window, limit int
 	if window <= 0 || len(passages) == 0 {
 		return passages[:min(limit, len(passages))], nil
 	}
-	around, err := s.around(ctx, passages, window)
+	around, err := s.around(ctx, passages[:min(aheadFactor*limit, len(passages))], window)
 	if err != nil {
 		return nil, mapped("widen passages", err)
 	}
@@ -31,6 +31,13 @@ func (s *Store) Widen(ctx context.Context, passages []Passage, window, limit int
 		}
 		if shown.has(p.DocumentID, p.Ordinal) {
 			continue
+		}
+		if i >= len(around) {
+			more, err := s.around(ctx, passages[len(around):], window)
+			if err != nil {
+				return nil, mapped("widen passages", err)
+			}
+			around = append(around, more...)
 		}
 		shown.put(p.DocumentID, p.Ordinal, i)
 		w := widened{Passage: p, found: p}
@@ -70,6 +77,9 @@ type widened struct {
 	Passage
 	found Passage
 }
+
+// aheadFactor times as many passages as are returned are looked around at first; seldom are more needed.
+const aheadFactor = 2
 
 // maxReach bounds how many chunks on either side are looked at.
 const maxReach = 16

@@ -220,7 +220,7 @@ func BenchmarkQuestion(b *testing.B) {
 	}
 	loop := func(q string) error {
 		v := bareEmbed(b, p.engine, []string{q})
-		found, err := p.store.Search(b.Context(), store.SearchQuery{Collection: k, Text: q, Vector: v, Limit: 20})
+		found, err := p.store.Search(b.Context(), store.SearchQuery{Collection: k, Text: q, Vector: v, Limit: 40, Fusion: store.Fusion{Candidates: 50}})
 		if err != nil {
 			return err
 		}
