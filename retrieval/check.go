@@ -195,6 +195,8 @@ type claim struct {
 	weights []float64 // of content
 	weight  float64
 	scopes  []scope
+	words   []token // comparable, as they stand
+	round   []token // comparable, of "A is B" as "B is A"; nil for other sentences
 }
 
 // empty: there is nothing to check.
@@ -204,6 +206,10 @@ func (c *Checker) newClaim(sentence string) claim {
 	cl := claim{tokens: tokenize(sentence)}
 	cl.keys = keysOf(cl.tokens)
 	cl.scopes = negationScopes(cl.tokens)
+	cl.words = comparable(cl.tokens)
+	if one, two, ok := sidesOfIs(cl.tokens); ok {
+		cl.round = comparable(slices.Concat(two, one)) // "is" has no meaning of its own
+	}
 	for _, t := range cl.tokens {
 		if !t.content() {
 			continue

@@ -7,15 +7,32 @@ import (
 	"github.com/footnote-rag/footnote/store"
 )
 
+// claimCase is a sentence, and whether the passages support it.
+type claimCase struct {
+	claim     string
+	supported bool
+}
+
+// wantSupported checks each; what is unsupported points to nothing.
+func wantSupported(t *testing.T, checker *retrieval.Checker, cases []claimCase) {
+	t.Helper()
+	for _, c := range cases {
+		f := checker.Check(c.claim)
+		if got := f.Verdict == retrieval.Supported; got != c.supported {
+			t.Errorf("Check(%q) = %s %.2f by %q %+v, supported want %v", c.claim, f.Verdict, f.Score, f.Quote, f.Signals, c.supported)
+		}
+		if f.Verdict == retrieval.Unsupported && (f.Source != 0 || f.Quote != "" || f.Span != retrieval.Span{}) {
+			t.Errorf("Check(%q): unsupported, but with source %d and quote %q", c.claim, f.Source, f.Quote)
+		}
+	}
+}
+
 const vacuumText = `The standard form of VACUUM removes dead row versions in tables and indexes and marks the space available for future reuse. However, it will not return the space to the operating system, except in the special case where one or more pages at the end of a table become entirely free and an exclusive table lock can be easily obtained. VACUUM FULL writes a new version of the table with no dead row versions in it. ANALYZE never locks tables against writes.`
 
 func TestCheckNegation(t *testing.T) {
 	t.Parallel()
 	checker := retrieval.NewChecker("What does VACUUM do with dead row versions?", []store.Passage{{Title: "Routine Vacuuming", Text: vacuumText, Start: 7}})
-	for _, c := range []struct {
-		claim     string
-		supported bool
-	}{
+	wantSupported(t, checker, []claimCase{
 		{"VACUUM removes dead row versions in tables and indexes.", true},
 		{"VACUUM does not remove dead row versions.", false},
 		{"VACUUM does not delete dead row versions.", false},
@@ -26,15 +43,7 @@ func TestCheckNegation(t *testing.T) {
 		{"ANALYZE never locks tables against writes.", true},
 		{"ANALYZE does not lock tables against writes.", true},
 		{"ANALYZE locks tables against writes.", false},
-	} {
-		f := checker.Check(c.claim)
-		if got := f.Verdict == retrieval.Supported; got != c.supported {
-			t.Errorf("Check(%q) = %s %.2f %+v, supported want %v", c.claim, f.Verdict, f.Score, f.Signals, c.supported)
-		}
-		if f.Verdict == retrieval.Unsupported && (f.Source != 0 || f.Quote != "" || f.Span != retrieval.Span{}) {
-			t.Errorf("Check(%q): unsupported, but with source %d and quote %q", c.claim, f.Source, f.Quote)
-		}
-	}
+	})
 }
 
 const commitText = `Asynchronous commit introduces the risk of losing the most recent transactions. Synchronous commit waits for the WAL records of a transaction to be flushed to disk. Anna beat Ben in the final of 1998. The pipe is 12 km long. The server must be restarted.`
@@ -42,10 +51,7 @@ const commitText = `Asynchronous commit introduces the risk of losing the most r
 func TestCheckPlaces(t *testing.T) {
 	t.Parallel()
 	checker := retrieval.NewChecker("", []store.Passage{{Text: commitText}})
-	for _, c := range []struct {
-		claim     string
-		supported bool
-	}{
+	wantSupported(t, checker, []claimCase{
 		{"Asynchronous commit introduces the risk of losing recent transactions.", true},
 		{"Synchronous commit introduces the risk of losing the most recent transactions.", false},
 		{"Asynchronous commit waits for the WAL records to be flushed to disk.", false},
@@ -55,12 +61,7 @@ func TestCheckPlaces(t *testing.T) {
 		{"The pipe is 12 km long.", true},
 		{"The pipe is 12 miles long.", false},
 		{"The pipe is 14 km long.", false},
-	} {
-		f := checker.Check(c.claim)
-		if got := f.Verdict == retrieval.Supported; got != c.supported {
-			t.Errorf("Check(%q) = %s %.2f by %q %+v, supported want %v", c.claim, f.Verdict, f.Score, f.Quote, f.Signals, c.supported)
-		}
-	}
+	})
 }
 
 const isolationText = `Read Committed is the default isolation level in PostgreSQL. When a transaction uses this isolation level, a SELECT query sees only data committed before the query began; it never sees uncommitted data. Read Uncommitted behaves like Read Committed. The Repeatable Read isolation level only sees data committed before the transaction began. The strictest level is Serializable. The largest lake of the region is Lake Onega. Lake Seliger is a popular destination.`
@@ -69,10 +70,7 @@ const isolationText = `Read Committed is the default isolation level in PostgreS
 func TestCheckTurnedRound(t *testing.T) {
 	t.Parallel()
 	checker := retrieval.NewChecker("", []store.Passage{{Text: isolationText}})
-	for _, c := range []struct {
-		claim     string
-		supported bool
-	}{
+	wantSupported(t, checker, []claimCase{
 		{"Read Committed is the default isolation level.", true},
 		{"The default isolation level is Read Committed.", true},
 		{"The default isolation level in PostgreSQL is Read Committed.", true},
@@ -86,10 +84,5 @@ func TestCheckTurnedRound(t *testing.T) {
 		{"Lake Onega is the largest lake of the region.", true},
 		{"Lake Seliger is the largest lake of the region.", false},
 		{"The largest lake of the region is Lake Seliger.", false},
-	} {
-		f := checker.Check(c.claim)
-		if got := f.Verdict == retrieval.Supported; got != c.supported {
-			t.Errorf("Check(%q) = %s %.2f by %q %+v, supported want %v", c.claim, f.Verdict, f.Score, f.Quote, f.Signals, c.supported)
-		}
-	}
+	})
 }

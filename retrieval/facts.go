@@ -18,15 +18,13 @@ const (
 
 // signals compares a claim with a window.
 func (c *Checker) signals(cl claim, w window) Signals {
-	tokens := c.evidence[w.first].tokens
-	keys := c.evidence[w.first].keys
+	tokens, keys := c.evidence[w.first].tokens, c.keysIn(w)
 	if w.last > w.first {
-		tokens, keys = nil, map[string]bool{}
+		tokens = nil
 		for i, e := range c.evidence[w.first : w.last+1] {
 			for _, t := range e.tokens {
 				t.clause += i * sentenceClauses
 				tokens = append(tokens, t)
-				keys[t.key] = true
 			}
 		}
 	}

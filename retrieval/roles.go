@@ -69,18 +69,17 @@ func align(a, b []token) []pair {
 // "Synchronous commit loses" where the source says "asynchronous commit loses" is swapped: 1 for a contrary, siblingSwap for
 // a word that the passages use for something else. "Ben beat Anna" where it says "Anna beat Ben" is reversed.
 func (c *Checker) compareOrder(cl claim, source []token, keys map[string]bool) (swapped, reverse float64) {
-	mine, theirs := comparable(cl.tokens), comparable(source)
-	pairs := align(mine, theirs)
-	if other, ok := turned(cl.tokens); ok {
-		round := comparable(other)
-		if found := align(round, theirs); len(found) >= len(pairs) {
-			swapped, _ = c.compareGaps(cl, round, theirs, found, keys)
+	theirs := comparable(source)
+	pairs := align(cl.words, theirs)
+	if cl.round != nil { // "B is A" says the same
+		if found := align(cl.round, theirs); len(found) >= len(pairs) {
+			swapped, _ = c.compareGaps(cl, cl.round, theirs, found, keys)
 			if len(found) > len(pairs) { // this is the order that the source has
 				return swapped, reversed(cl.tokens, source)
 			}
 		}
 	}
-	other, exchanged := c.compareGaps(cl, mine, theirs, pairs, keys)
+	other, exchanged := c.compareGaps(cl, cl.words, theirs, pairs, keys)
 	return max(swapped, other), max(exchanged, reversed(cl.tokens, source))
 }
 
@@ -110,15 +109,6 @@ func (c *Checker) compareGaps(cl claim, mine, theirs []token, pairs []pair, keys
 	return swapped, exchanged
 }
 
-// turned is "A is B" as "B is A", which says the same of what is alone in its kind; ok is false for sentences of another form.
-func turned(tokens []token) (other []token, ok bool) {
-	one, two, ok := sidesOfIs(tokens)
-	if !ok {
-		return nil, false
-	}
-	return slices.Concat(two, tokens[len(one):len(one)+1], one), true
-}
-
 // sidesOfIs parts a sentence at its only "is".
 func sidesOfIs(tokens []token) (one, two []token, ok bool) {
 	at := -1
@@ -145,10 +135,11 @@ func (c *Checker) saysOtherwise(cl claim, w window) bool {
 		return false
 	}
 	holds := func(keys map[string]bool, side []token) bool {
-		return !slices.ContainsFunc(side, func(t token) bool { return !keys[t.key] && !related(t, keys) })
+		return !slices.ContainsFunc(side, func(t token) bool { return held(t, keys) == 0 })
 	}
+	keys := c.keysIn(w)
 	for _, side := range [][]token{contentOf(one), contentOf(two)} {
-		if len(side) < 2 || holds(c.keysIn(w), side) {
+		if len(side) < 2 || holds(keys, side) {
 			continue
 		}
 		if slices.ContainsFunc(c.evidence, func(e evidence) bool {
@@ -163,6 +154,9 @@ func (c *Checker) saysOtherwise(cl claim, w window) bool {
 
 // keysIn are the keys of a window's sentences.
 func (c *Checker) keysIn(w window) map[string]bool {
+	if w.first == w.last {
+		return c.evidence[w.first].keys
+	}
 	keys := map[string]bool{}
 	for _, e := range c.evidence[w.first : w.last+1] {
 		maps.Copy(keys, e.keys)

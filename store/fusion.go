@@ -201,15 +201,15 @@ func (r *search) candidates() []candidate {
 	for i, n := range r.near {
 		at[n.chunk] = i
 		all = append(all, candidate{chunk: n.chunk, cosine: n.score, known: true, nearRank: i + 1,
-			lexical: float64(r.lexical.scoreOf(n.chunk)), likeness: r.nearLike[n.chunk]})
+			lexical: float64(r.lexical.scoreOf(n.chunk)), likeness: r.nearLike[i]})
 	}
 	add := func(w scored, rank int) {
 		place, ok := at[w.chunk]
 		if !ok {
 			place = len(all)
 			at[w.chunk] = place
-			cosine, known := r.cosines[w.chunk]
-			all = append(all, candidate{chunk: w.chunk, cosine: cosine, known: known, lexical: w.score, likeness: r.wordLike[w.chunk]})
+			c, known := r.compared[w.chunk]
+			all = append(all, candidate{chunk: w.chunk, cosine: c.score, known: known, lexical: w.score, likeness: c.likeness})
 		}
 		all[place].lexRank = max(all[place].lexRank, rank)
 	}

@@ -78,18 +78,17 @@ const (
 // search is one search under way.
 type search struct {
 	SearchQuery
-	store   *Store
-	vector  pgvector.HalfVector
-	lexical *lexicalLeg       // nil if the leg does not run
-	near    []scored          // of the vector leg
-	words   []scored          // of the lexical leg
-	phrases []phrase          // in the question
-	holders []scored          // the best with all the words of a phrase
-	cosines map[int64]float64 // of words and holders
-
-	nearLike, wordLike map[int64]likeness // of near; of words and holders. Nothing where scores are not smoothed
-	exact              bool               // the vector leg scans every row
-	changed            bool               // a document was replaced between the statements
+	store    *Store
+	vector   pgvector.HalfVector
+	lexical  *lexicalLeg       // nil if the leg does not run
+	near     []scored          // of the vector leg
+	words    []scored          // of the lexical leg
+	phrases  []phrase          // in the question
+	holders  []scored          // the best with all the words of a phrase
+	compared map[int64]likened // of words and holders; the score is the cosine
+	nearLike []likeness        // of near; nothing where scores are not smoothed
+	exact    bool              // the vector leg scans every row
+	changed  bool              // a document was replaced between the statements
 }
 
 // Search runs the legs, fuses them and returns min(Limit, matching chunks) passages, best first. It takes two network turns:
@@ -235,9 +234,9 @@ func (r *search) runVector(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.near, r.nearLike = make([]scored, len(near)), make(map[int64]likeness, len(near))
+	r.near, r.nearLike = make([]scored, len(near)), make([]likeness, len(near))
 	for i, n := range near {
-		r.near[i], r.nearLike[n.chunk] = n.scored, n.likeness
+		r.near[i], r.nearLike[i] = n.scored, n.likeness
 	}
 	// A filter or deleted rows can starve the index scan; the collection has more rows than this, so look at each.
 	if !r.exact && len(near) < r.Fusion.Candidates {
@@ -271,9 +270,9 @@ func (r *search) runLexical(ctx context.Context) error {
 	}
 	known, err := many(ctx, r.store.read, r.scanLikened,
 		"SELECT e.chunk_id, -(e.embedding <#> $2)"+columns+" FROM "+r.Collection.Space.table()+" e WHERE e.chunk_id = ANY($1)", ids, r.vector)
-	r.cosines, r.wordLike = make(map[int64]float64, len(known)), make(map[int64]likeness, len(known))
+	r.compared = make(map[int64]likened, len(known))
 	for _, c := range known {
-		r.cosines[c.chunk], r.wordLike[c.chunk] = c.score, c.likeness
+		r.compared[c.chunk] = c
 	}
 	return err
 }

@@ -1,7 +1,6 @@
 package store
 
 import (
-	"encoding/binary"
 	"math/bits"
 	"slices"
 
@@ -42,10 +41,9 @@ func (r *search) scanLikened(row pgx.CollectableRow) (l likened, err error) {
 	}
 	var b pgtype.Bits
 	err = row.Scan(&l.chunk, &l.score, &l.document, &b)
-	padded := append(b.Bytes, make([]byte, -len(b.Bytes)&7)...)
-	l.bits, l.signs = int(b.Len), make([]uint64, len(padded)/8)
-	for i := range l.signs {
-		l.signs[i] = binary.LittleEndian.Uint64(padded[8*i:])
+	l.bits, l.signs = int(b.Len), make([]uint64, (len(b.Bytes)+7)/8)
+	for i, eight := range b.Bytes { // they are pgx's, and are read over with the next row
+		l.signs[i/8] |= uint64(eight) << (8 * (i % 8))
 	}
 	return l, err
 }

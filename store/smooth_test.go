@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/footnote-rag/footnote/store"
@@ -13,27 +14,12 @@ import (
 // loadVectors completes documents of a chunk a line with these vectors.
 func loadVectors(t *testing.T, s *store.Store, c store.Collection, uri string, texts []string, vectors [][]float32) {
 	t.Helper()
-	whole := ""
-	for i, text := range texts {
-		if i > 0 {
-			whole += "\n"
-		}
-		whole += text
-	}
-	d, _, err := s.PutDocument(t.Context(), newDocument(c, uri, whole), noQueue)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := s.BeginWork(t.Context(), d.ID, d.Revision); err != nil {
-		t.Fatal(err)
-	}
+	whole := strings.Join(texts, "\n")
 	chunks := chunksOf(whole)
 	for i := range chunks {
 		chunks[i].Embedding = vectors[i]
 	}
-	if err := s.Complete(t.Context(), store.Completion{DocumentID: d.ID, Revision: d.Revision, Text: whole, Chunks: chunks, Total: len(chunks)}); err != nil {
-		t.Fatal(err)
-	}
+	loadChunks(t, s, c, uri, whole, chunks)
 }
 
 // near has the first signs of the topic, and those of the number elsewhere.

@@ -66,6 +66,12 @@ func chunksOf(text string) []store.Chunk {
 // load puts and completes a document, a chunk a line.
 func load(t *testing.T, s *store.Store, c store.Collection, uri, text string) store.Document {
 	t.Helper()
+	return loadChunks(t, s, c, uri, text, chunksOf(text))
+}
+
+// loadChunks puts a document and completes it with these chunks.
+func loadChunks(t *testing.T, s *store.Store, c store.Collection, uri, text string, chunks []store.Chunk) store.Document {
+	t.Helper()
 	d, _, err := s.PutDocument(t.Context(), newDocument(c, uri, text), noQueue)
 	if err != nil {
 		t.Fatal(err)
@@ -73,7 +79,6 @@ func load(t *testing.T, s *store.Store, c store.Collection, uri, text string) st
 	if _, err := s.BeginWork(t.Context(), d.ID, d.Revision); err != nil {
 		t.Fatal(err)
 	}
-	chunks := chunksOf(text)
 	if err := s.Complete(t.Context(), store.Completion{DocumentID: d.ID, Revision: d.Revision, Text: text, Chunks: chunks, Total: len(chunks)}); err != nil {
 		t.Fatal(err)
 	}
