@@ -1,15 +1,18 @@
 package api
 
 import (
+	"context"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
 
+	"github.com/footnote-rag/footnote/ingest"
 	"github.com/footnote-rag/footnote/store"
 )
 
@@ -17,6 +20,13 @@ import (
 type documentError struct {
 	Code    string `json:"code"`
 	Message string `json:"message"`
+}
+
+// waitingView is what a document waits for that is not ours to hasten.
+type waitingView struct {
+	For    string    `json:"for"` // the kind of models
+	Until  time.Time `json:"until"`
+	Reason string    `json:"reason"`
 }
 
 // documentView is a document as the API shows it.
@@ -30,12 +40,36 @@ type documentView struct {
 	Metadata   json.RawMessage `json:"metadata"`
 	Status     store.Status    `json:"status"`
 	Error      *documentError  `json:"error"`
+	Waiting    *waitingView    `json:"waiting,omitempty"`
 	Chunks     int             `json:"chunks"`
 	Tokens     int             `json:"tokens"`
 	SHA256     string          `json:"sha256"`
 	Generation int64           `json:"generation"`
 	CreatedAt  time.Time       `json:"created_at"`
 	UpdatedAt  time.Time       `json:"updated_at"`
+}
+
+// viewDocuments shows documents, and what those wait for that are not done.
+func (s *Server) viewDocuments(ctx context.Context, docs ...store.Document) []documentView {
+	views := make([]documentView, len(docs))
+	pauses := s.cfg.Ingest.Pauses()
+	collections := map[string]store.Collection{}
+	for i, d := range docs {
+		views[i] = viewDocument(d)
+		if len(pauses) == 0 || d.Status == store.StatusCompleted || d.Status == store.StatusError {
+			continue
+		}
+		c, ok := collections[d.Collection]
+		if !ok {
+			c, _ = s.cfg.Store.Collection(ctx, d.Collection) // one that is gone by now has nothing that waits
+			collections[d.Collection] = c
+		}
+		if at := slices.IndexFunc(pauses, func(p ingest.Pause) bool { return p.Holds(d, c) }); at >= 0 {
+			p := pauses[at]
+			views[i].Waiting = &waitingView{string(p.Kind), p.Until, p.Reason}
+		}
+	}
+	return views
 }
 
 func viewDocument(d store.Document) documentView {
@@ -87,7 +121,7 @@ func (s *Server) document(c echo.Context) error {
 	if err != nil {
 		return missing(err, errNoDocument)
 	}
-	return c.JSON(http.StatusOK, viewDocument(d))
+	return c.JSON(http.StatusOK, s.viewDocuments(ctx, d)[0])
 }
 
 func (s *Server) documentText(c echo.Context) error {
@@ -178,10 +212,7 @@ func (s *Server) listDocuments(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	page := documentPage{Documents: make([]documentView, len(docs))}
-	for i, d := range docs {
-		page.Documents[i] = viewDocument(d)
-	}
+	page := documentPage{Documents: s.viewDocuments(c.Request().Context(), docs...)}
 	if next != "" {
 		page.NextCursor = &next
 	}

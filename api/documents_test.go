@@ -12,10 +12,12 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/footnote-rag/footnote/store"
+	"github.com/footnote-rag/footnote/workersai/workersaitest"
 )
 
 func TestDocumentLife(t *testing.T) {
@@ -316,5 +318,43 @@ func TestIdempotencyKey(t *testing.T) {
 	w.headers.Del("Idempotency-Key")
 	if docs := w.list(""); len(docs) != 1 {
 		t.Errorf("documents = %v", docs)
+	}
+}
+
+type waitingReply struct {
+	ID, Status string
+	Waiting    *struct {
+		For, Reason string
+		Until       time.Time
+	}
+}
+
+func checkWaiting(t *testing.T, d waitingReply, kind, reason string) {
+	t.Helper()
+	switch {
+	case d.Waiting == nil:
+		t.Errorf("document %+v does not say what it waits for, want %s", d, kind)
+	case d.Waiting.For != kind || !strings.Contains(d.Waiting.Reason, reason) || time.Until(d.Waiting.Until) > time.Hour || time.Since(d.Waiting.Until) > time.Minute:
+		t.Errorf("document waits for %+v, want %s, %q and a time soon", *d.Waiting, kind, reason)
+	}
+}
+
+// TestDocumentSaysWhatItWaitsFor: whoever looks at a document that does not get on sees why, and until when.
+func TestDocumentSaysWhatItWaitsFor(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.into(w.post("/v1/collections", `{"name":"default"}`), 201, nil)
+	w.models.Script(workersaitest.Capacity("7"))
+	var put putReply
+	w.into(w.post("/v1/documents", `{"uri":"a.md","text":"Tea is grown in Assam."}`), 202, &put)
+	var d waitingReply
+	for d.Waiting == nil {
+		w.into(w.get("/v1/documents/"+put.ID), 200, &d)
+	}
+	checkWaiting(t, d, "embed", "Capacity temporarily exceeded")
+	d = waitingReply{}
+	w.into(w.get("/v1/documents/"+put.ID+"?wait=60s"), 200, &d)
+	if d.Status != "completed" || d.Waiting != nil {
+		t.Errorf("document %+v, want it done, waiting for nothing", d)
 	}
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/footnote-rag/footnote/store"
 	"github.com/footnote-rag/footnote/store/storetest"
 	"github.com/footnote-rag/footnote/web"
+	"github.com/footnote-rag/footnote/workersai"
 	"github.com/footnote-rag/footnote/workersai/workersaitest"
 )
 
@@ -60,7 +61,7 @@ func setup(t *testing.T, opts ...option) *world {
 	}
 	w.store = storetest.Open(t)
 	w.models = workersaitest.New(t, modelOptions...)
-	client := w.models.Client(t)
+	client := w.models.Client(t, func(c *workersai.Config) { c.MaxRetries = -1 }) // as the program has it
 	in, err := ingest.New(t.Context(), ingest.Config{Store: w.store, Models: client, Logger: logger, MaxBytes: cfg.MaxDocumentBytes})
 	if err != nil {
 		t.Fatal(err)

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/footnote-rag/footnote/api"
 	"github.com/footnote-rag/footnote/workersai"
@@ -237,4 +238,30 @@ func TestTranslatedCollection(t *testing.T) {
 	}
 	w.refused(w.post("/v1/collections", `{"name":"default","translate_to":"English please"}`), 400, "invalid_request")
 	w.into(w.get("/v1/documents/"+d.ID+"/chunks"), 200, nil)
+}
+
+// TestDocumentsAndQuestionsShareTheTranslator: what the provider asked of a document's translation, a question's obeys.
+func TestDocumentsAndQuestionsShareTheTranslator(t *testing.T) {
+	t.Parallel()
+	const pause = 2 * time.Second
+	w := setup(t)
+	w.add("tower.md", "The tower leans because the soil below it is soft.")
+	w.into(w.post("/v1/collections", `{"name":"torres","translate_to":"en"}`), 201, nil)
+	w.models.Script(workersaitest.Capacity("2"))
+	w.into(w.post("/v1/documents", `{"collection":"torres","uri":"torre.md","text":"La torre se inclina porque el suelo es blando."}`), 202, nil)
+	var list struct{ Documents []waitingReply }
+	for len(list.Documents) == 0 || list.Documents[0].Waiting == nil {
+		w.into(w.get("/v1/documents?collection=torres"), 200, &list)
+	}
+	checkWaiting(t, list.Documents[0], "translate", "Capacity temporarily exceeded")
+	w.into(w.post("/v1/answer", `{"question":"¿Por qué se inclina la torre que está en la ciudad?"}`), 200, nil)
+	calls := w.models.CallTimes("@cf/meta/m2m100-1.2b")
+	if len(calls) < 3 {
+		t.Fatalf("%d translations asked for, want the refused one, its repetition and the question's", len(calls))
+	}
+	for i, at := range calls[1:] {
+		if gap := at.Sub(calls[0]); gap < pause {
+			t.Errorf("translation %d was asked for %v after the refusal, want %v or more", i+2, gap, pause)
+		}
+	}
 }

@@ -291,10 +291,8 @@ type Stats struct {
 // Stats of this process and the queue.
 func (s *Service) Stats(ctx context.Context) (Stats, error) {
 	st := Stats{TextsEmbedded: s.batches.texts.Load(), EmbedCalls: s.batches.calls.Load(), DocumentsDone: s.done.Load(), DocumentsFailed: s.failed.Load()}
-	for _, g := range []*gate{&s.batches.gate, &s.summaries.calls.gate} {
-		if until, why := g.state(); st.PausedUntil == "" && time.Now().Before(until) {
-			st.PausedUntil, st.PauseReason = until.UTC().Format(time.RFC3339), why
-		}
+	if all := s.Pauses(); len(all) > 0 {
+		st.PausedUntil, st.PauseReason = all[0].Until.Format(time.RFC3339), all[0].Reason
 	}
 	var err error
 	st.Queued, st.Running, err = countJobs(ctx, s.cfg.Store.Pool())

@@ -156,11 +156,25 @@ type document struct {
 		Code    string `json:"code"`
 		Message string `json:"message"`
 	} `json:"error"`
+	Waiting    *waiting  `json:"waiting,omitempty"`
 	Chunks     int       `json:"chunks"`
 	Tokens     int       `json:"tokens"`
 	Generation int64     `json:"generation"`
 	UpdatedAt  time.Time `json:"updated_at"`
 }
+
+// waiting is why a document does not get on.
+type waiting struct {
+	For    string    `json:"for"`
+	Until  time.Time `json:"until"`
+	Reason string    `json:"reason"`
+}
+
+func (w *waiting) String() string {
+	return fmt.Sprintf("waiting until %s for the %s model: %s", w.Until.Local().Format(time.TimeOnly), modelNames[w.For], w.Reason)
+}
+
+var modelNames = map[string]string{"embed": "embedding", "translate": "translation", "chat": "chat", "speech": "speech"}
 
 func (d document) ended() bool { return d.Status == "completed" || d.Status == "error" }
 

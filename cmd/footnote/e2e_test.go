@@ -15,6 +15,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/footnote-rag/footnote/workersai/workersaitest"
 )
 
 // These tests run the program as a user does: the binary, a private Postgres, real engines with the small weights.
@@ -317,6 +319,28 @@ func TestLoadSurvivesKills(t *testing.T) {
 	_, errs, code = w.run(s.at(), "load", "--prune", docs)
 	if code != 0 || !strings.Contains(errs, "-1 gone") || !strings.Contains(errs, "1 deleted") {
 		t.Errorf("load --prune exits %d: %s", code, errs)
+	}
+}
+
+// TestLoadSaysWhatItWaitsFor: a load that the provider holds up says so once, and goes on.
+func TestLoadSaysWhatItWaitsFor(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	provider := workersaitest.New(t)
+	s := w.serve("WORKERSAI_BASE_URL="+provider.BaseURL(), "CLOUDFLARE_ACCOUNT_ID="+workersaitest.AccountID, "CLOUDFLARE_API_TOKEN=t")
+	docs := filepath.Join(w.dir, "docs")
+	writeFile(t, filepath.Join(docs, "a.md"), "Tea is grown in Assam.")
+	provider.Script(workersaitest.Capacity("3")) // a new collection needs the model before it takes documents
+	if _, errs, code := w.run(s.at(), "load", docs); code != 0 || strings.Count(errs, "trying again in 3s: ") != 1 {
+		t.Fatalf("load exits %d: %s", code, errs)
+	}
+	writeFile(t, filepath.Join(docs, "b.md"), "Coffee is grown in Kenya.")
+	writeFile(t, filepath.Join(docs, "c.md"), "Cocoa is grown in Ghana.")
+	provider.Script(workersaitest.Capacity("9"))
+	_, errs, code := w.run(s.at(), "load", docs)
+	said := strings.Count(errs, "for the embedding model: ")
+	if code != 0 || said != 1 || !strings.Contains(errs, "waiting until ") || !strings.Contains(errs, "Capacity temporarily exceeded") || !strings.Contains(errs, "2 searchable") {
+		t.Errorf("load exits %d and says %d times what it waits for: %s", code, said, errs)
 	}
 }
 

@@ -70,7 +70,7 @@ func (s *evalServer) Search(ctx context.Context, query string, limit int) (eval.
 			SearchMS float64 `json:"search_ms"`
 		} `json:"timings"`
 	}
-	err := patiently(ctx, evalTries, func() error { return s.c.postJSON(ctx, "/v1/search", in, &out) })
+	err := patiently(ctx, evalTries, nil, func() error { return s.c.postJSON(ctx, "/v1/search", in, &out) })
 	if err == nil && out.Degraded {
 		err = fmt.Errorf("the embedding model was away: words alone were searched")
 	}
@@ -86,7 +86,7 @@ func (s *evalServer) Search(ctx context.Context, query string, limit int) (eval.
 func (s *evalServer) Answer(ctx context.Context, q string) (eval.Answer, error) {
 	in := question{Collection: s.collection, Question: q, Extractive: s.extractive, ranking: s.ranking}
 	var out eval.Answer
-	err := patiently(ctx, evalTries, func() error {
+	err := patiently(ctx, evalTries, nil, func() error {
 		start := time.Now()
 		first := 0.0
 		a, err := streamAnswer(ctx, s.c, in, func(string) {
@@ -125,7 +125,7 @@ func (s *evalServer) Text(ctx context.Context, uri string) (string, error) {
 		return "", err
 	}
 	var text []byte
-	err = patiently(ctx, evalTries, func() error {
+	err = patiently(ctx, evalTries, nil, func() error {
 		resp, err := s.c.send(ctx, http.MethodGet, "/v1/documents/"+url.PathEscape(id)+"/text", nil, "", "text/plain")
 		if err != nil {
 			return err

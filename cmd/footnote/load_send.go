@@ -32,6 +32,7 @@ type sender struct {
 	totals *totals
 	failed []loadFailure
 	lines  *json.Encoder
+	told   string // the key of the last line about waiting
 }
 
 // sendAll sends every source with bounded concurrency and waits for the end state of each. One document's failure does
@@ -59,6 +60,9 @@ func (p *program) sendAll(ctx context.Context, c *client, o loadOptions, plan lo
 
 // waiters is how many documents are waited for at once. The server works its queue in order, so few are enough.
 const waiters = 4
+
+// waitTime is how long each is waited for before it is asked what holds it.
+const waitTime = "5s"
 
 func (s *sender) sendEach(ctx context.Context, sources []loadSource, accepted chan<- document) error {
 	g, ctx := errgroup.WithContext(ctx)
@@ -100,22 +104,27 @@ func (s *sender) sendOne(ctx context.Context, src loadSource) (document, error) 
 		q.Set("metadata", string(src.metadata))
 	}
 	var d document
-	err = patiently(ctx, sendTries, func() error {
+	err = patiently(ctx, sendTries, s.tellRepeat, func() error {
 		d = document{}
 		return s.c.do(ctx, http.MethodPost, "/v1/documents?"+q.Encode(), bytes.NewReader(b), contentType(src.mediaType), &d)
 	})
 	return d, err
 }
 
-// patiently repeats a call that may be repeated while the server is busy or away for a moment, at most so many times.
-func patiently(ctx context.Context, tries int, call func() error) error {
+// patiently repeats a call that may be repeated while the server is busy or away for a moment, at most so many times. tell,
+// which may be nil, hears why and how long it waits.
+func patiently(ctx context.Context, tries int, tell func(error, time.Duration), call func() error) error {
 	pause := sendPause
 	for try := 1; ; try++ {
 		err := call()
 		if err == nil || try == tries || !worthRepeating(err) {
 			return err
 		}
-		if err := waitFor(ctx, max(pause, retryAfter(err))); err != nil {
+		wait := max(pause, retryAfter(err))
+		if tell != nil {
+			tell(err, wait)
+		}
+		if err := waitFor(ctx, wait); err != nil {
 			return err
 		}
 		pause = min(2*pause, sendPauseMax)
@@ -187,9 +196,10 @@ func (s *sender) waitOne(ctx context.Context, d document) error {
 	pause := sendPause
 	for try := 1; !d.ended() && !s.o.noWait; {
 		var now document
-		err := s.c.getJSON(ctx, "/v1/documents/"+d.ID, url.Values{"wait": {"20s"}}, &now)
+		err := s.c.getJSON(ctx, "/v1/documents/"+d.ID, url.Values{"wait": {waitTime}}, &now)
 		if err == nil {
 			d, try = now, 1
+			s.tellWaiting(d.Waiting)
 			continue
 		}
 		if try++; try > sendTries || !worthRepeating(err) {
@@ -209,6 +219,35 @@ func (s *sender) waitOne(ctx context.Context, d document) error {
 	}
 	s.end(d, f)
 	return nil
+}
+
+// tellWaiting says why documents do not get on.
+func (s *sender) tellWaiting(w *waiting) {
+	if w != nil {
+		s.tell(w.For+w.Until.String(), w.String())
+	}
+}
+
+// worthTelling is the shortest wait between tries that is told.
+const worthTelling = 2 * time.Second
+
+// tellRepeat says why a document is not taken yet.
+func (s *sender) tellRepeat(err error, wait time.Duration) {
+	if wait >= worthTelling {
+		s.tell(err.Error(), fmt.Sprintf("trying again in %v: %v", wait.Round(time.Second), err))
+	}
+}
+
+// tell writes a line, unless it was the last one, by its key.
+func (s *sender) tell(key, line string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if key == s.told {
+		return
+	}
+	s.told = key
+	s.bar.clear()
+	s.p.errorf("%s", line)
 }
 
 // end counts a document's end.

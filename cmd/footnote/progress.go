@@ -56,6 +56,15 @@ func (b *progressBar) line() string {
 	return fmt.Sprintf("%s [%s%s] %d/%d  %.1f/s  %s left", b.label, strings.Repeat("█", filled), strings.Repeat("·", width-filled), b.done, b.total, rate, left)
 }
 
+// clear makes room for a line of text; the bar is drawn again below it.
+func (b *progressBar) clear() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.shown {
+		fmt.Fprint(b.w, "\r\x1b[K")
+	}
+}
+
 func (b *progressBar) finish() {
 	b.mu.Lock()
 	defer b.mu.Unlock()

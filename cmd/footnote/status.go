@@ -85,6 +85,9 @@ func (p *program) listDocuments(ctx context.Context, c *client, collection, stat
 		if d.Error != nil {
 			fmt.Fprintf(p.stdout, "  %s: %s", d.Error.Code, d.Error.Message)
 		}
+		if d.Waiting != nil {
+			fmt.Fprintf(p.stdout, "  %v", d.Waiting)
+		}
 		fmt.Fprintln(p.stdout)
 	})
 }

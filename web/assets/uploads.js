@@ -25,8 +25,8 @@ async function uploadOne(file) {
     const put = await (await call("/v1/documents?" + query, options)).json();
     let doc = put;
     while (doc.status === "queued" || doc.status === "running") {
-      tell(doc.status === "queued" ? "waiting…" : "reading…", "running");
-      doc = await (await call(`/v1/documents/${put.id}?wait=20s`)).json();
+      tell(doc.waiting ? `waiting until ${new Date(doc.waiting.until).toLocaleTimeString()}: ${doc.waiting.reason}` : doc.status === "queued" ? "waiting…" : "reading…", "running");
+      doc = await (await call(`/v1/documents/${put.id}?wait=5s`)).json();
     }
     if (doc.status === "error") tell(doc.error?.message || "failed", "error");
     else tell(put.outcome === "unchanged" ? "already here" : "ready", "completed");
