@@ -14,6 +14,13 @@ func (s *Service) ShortenPauses(d time.Duration) {
 	s.batches.gate.pauses, s.speech.gate.pauses, s.translator.gate.pauses, s.summaries.calls.gate.pauses = p, p, p, p
 }
 
+// Pending is the number of documents whose texts wait for a request.
+func (s *Service) Pending() int {
+	s.batches.mu.Lock()
+	defer s.batches.mu.Unlock()
+	return len(s.batches.pending)
+}
+
 // ReadSummary makes a sentence of a model's answer about an excerpt.
 func ReadSummary(answer, excerpt string, tokens int) string {
 	return readSummary(answer, excerpt, tokens)

@@ -317,7 +317,8 @@ func TestDocumentsShareRequests(t *testing.T) {
 	w.models.Script(workersaitest.Hold(release))
 	begin(t, s)
 	w.models.WaitCalls(t, asked+1)
-	eventually(t, "all documents run", func() bool { st, err := s.Stats(t.Context()); return err == nil && st.Running == 30 })
+	sent := len(w.models.Requests()[asked].Texts)
+	eventually(t, "the texts of all documents wait", func() bool { return sent+s.Pending() == 30 })
 	close(release)
 	for i, id := range ids {
 		w.checkWhole(t, docs[i], wait(t, s, id, store.StatusCompleted))
