@@ -137,12 +137,15 @@ const (
 
 var (
 	// preamble is what models say before the sentence that they were asked for.
-	preamble = regexp.MustCompile(`(?i)^(?:(?:(?:one|the|a)\s+)?(?:short\s+)?(?:sentence|summary|context|excerpt|answer|output)\W{0,3}:|(?:sure|certainly|of course)\b[^:.!]{0,80}[:.!,]|here(?:(?:'|’)s| is| are)\b[^:]{0,120}:)`)
+	preamble = regexp.MustCompile(`(?i)^(?:(?:(?:one|the|a)\s+)?(?:short\s+)?(?:sentence|summary|context|excerpt|answer|output)\W{0,3}:|one short sentence that\b[^:]{0,120}:|(?:sure|certainly|of course)\b[^:.!]{0,80}[:.!,]|here(?:(?:'|’)s| is| are)\b[^:]{0,120}:)`)
+	// marksAround a sentence are those of our prompt, which small models repeat.
+	marksAround = regexp.MustCompile(`(?i)^(?:[<‹]/?(?:document|excerpt|text|title)\b[>›]?\s*)+|(?:\s*[<‹]/?(?:document|excerpt|text|title)\b[>›]?)+$`)
 	// initial at the end, as in "Roe v. Wade": the sentence goes on.
 	initial = regexp.MustCompile(`\s\p{L}\.\s*$`)
 	// empty is a sentence that names nothing: "This is a short summary of the excerpt."
 	empty = regexp.MustCompile(`(?i)^(?:(?:an?|the|this|that|it|its|is|of|in|on|to|by|for|and|from|one|short|brief|concise|single|long|summary|summari[sz]es|overview|excerpt|document|` +
-		`sentence|text|passage|section|part|content|contents|describes|explains|provides|gives|contains|about|entire|whole|given|provided|following)\b\W*)+$`)
+		`sentence|text|passage|section|part|content|contents|describes|explains|provides|gives|contains|about|entire|whole|given|provided|following|` +
+		`clear|engaging|detailed|general|quick|simple|sweet|perfect|purpose|context|main|idea|ideas|key|points|information|reader|readers)\b\W*)+$`)
 	// declined is a model's apology.
 	declined = regexp.MustCompile(`(?i)^(?:i(?:'|’)?m sorry|sorry\b|i (?:cannot|can(?:'|’)t|am unable|apologi[sz]e)|as an ai\b)`)
 )
@@ -152,14 +155,14 @@ var (
 func readSummary(answer, excerpt string, tokens int) string {
 	text := bare(clean(strings.ToValidUTF8(strings.ReplaceAll(answer, "\x00", ""), "")))
 	for before := ""; text != before; { // "Sure! Here is a sentence: …"
-		before, text = text, bare(preamble.ReplaceAllString(text, ""))
+		before, text = text, bare(preamble.ReplaceAllString(marksAround.ReplaceAllString(text, ""), ""))
 	}
 	end := 0
 	for end < len(text) && (len(strings.Fields(text[:end])) < minSummaryWords || initial.MatchString(text[:end])) { // "Dr." is no sentence
 		end += sentenceEnd(text[end:], Paragraph)
 	}
 	text = fitTokens(strings.TrimSpace(text[:end]), tokens+specialTokens)
-	if declined.MatchString(text) || empty.MatchString(text) || garbled(text) || strings.Contains(strings.Join(strings.Fields(excerpt), " "), text) {
+	if declined.MatchString(text) || empty.MatchString(text) || garbled(text) || strings.Contains(bareWords(excerpt), bareWords(text)) {
 		return ""
 	}
 	return text
@@ -168,6 +171,11 @@ func readSummary(answer, excerpt string, tokens int) string {
 // bare is a text in one line without quotation marks and Markdown around it.
 func bare(text string) string {
 	return strings.Trim(strings.Join(strings.Fields(prompt.Defuse(text)), " "), "\"“”*_`#>- ")
+}
+
+// bareWords is a text's words in lower case, without what stands between them.
+func bareWords(text string) string {
+	return " " + strings.Join(strings.FieldsFunc(strings.ToLower(text), func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsMark(r) && !unicode.IsDigit(r) }), " ") + " "
 }
 
 // garbled tells what is no sentence: hardly any letters, or the same words again and again.
