@@ -378,14 +378,14 @@ func (a *answering) showQuotes(found []Finding) error {
 	return nil
 }
 
-// extract picks the sentences that hold most of the questions' words by weight, at least half as good as the best: one for each
-// question in turn.
+// extract picks the sentences that answer the questions best, one for each in turn: first what is at least half as good as the
+// best for any, then what is hardly worse than the best for the same question.
 func (c *Checker) extract(questions []string, n int) (out []Finding) {
-	ranked := make([][]pick, len(questions))
+	ranked, least := make([][]pick, len(questions)), make([]float64, len(questions))
 	best := 0.0
 	for i, q := range questions {
 		if ranked[i] = c.quotable(q); len(ranked[i]) > 0 {
-			best = max(best, ranked[i][0].value)
+			best, least[i] = max(best, ranked[i][0].value), ranked[i][0].value-hardlyWorse
 		}
 	}
 	taken := map[int]bool{}
@@ -395,7 +395,7 @@ func (c *Checker) extract(questions []string, n int) (out []Finding) {
 			for len(ranked[i]) > 0 && taken[ranked[i][0].at] {
 				ranked[i] = ranked[i][1:]
 			}
-			if len(out) == n || len(ranked[i]) == 0 || ranked[i][0].value < best/2 {
+			if len(out) == n || len(ranked[i]) == 0 || ranked[i][0].value < max(best/2, least[i]) {
 				continue
 			}
 			at := ranked[i][0].at
@@ -408,15 +408,15 @@ func (c *Checker) extract(questions []string, n int) (out []Finding) {
 	return out
 }
 
+// hardlyWorse is how much less a further sentence may be worth.
+const hardlyWorse = 1.0 / 3
+
 // quotable ranks the sentences that have words of the question.
 func (c *Checker) quotable(question string) (ranked []pick) {
-	cl := c.newClaim(question)
+	value := c.valuer(question)
 	for i, e := range c.evidence {
-		if v := c.relevance(cl, i); v > 0 && len(e.tokens) > 3 {
-			if !complete(c.sentence(i)) {
-				v /= 2 // a heading or a lead-in tells little
-			}
-			ranked = append(ranked, pick{i, v * (1 - 0.05*float64(e.passage))})
+		if v := value(i); v > 0 && len(e.tokens) >= minPickTokens {
+			ranked = append(ranked, pick{i, v})
 		}
 	}
 	slices.SortStableFunc(ranked, func(a, b pick) int { return cmp.Compare(b.value, a.value) })

@@ -332,7 +332,8 @@ func isInitial(word string) bool {
 // abbreviations never end a sentence before a capital; numberedAbbreviations do unless a number follows.
 var (
 	abbreviations = set(`mr mrs ms dr prof st mt sr jr rev hon gen col lt capt sgt gov sen rep pres messrs vs cf ca approx
-		resp viz al e.g i.e eg ie incl excl esp max min dept univ assn bros`)
+		resp viz al e.g i.e eg ie incl excl esp max min dept univ assn bros wm geo chas thos jas
+		maj cmdr adm brig cpl pvt supt`)
 	numberedAbbreviations = set(`no nos fig figs eq eqs sec sect ch chap vol pp p art ref refs tab table ed eds ver v op
 		jan feb mar apr jun jul aug sep sept oct nov dec`)
 )
