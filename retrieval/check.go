@@ -35,6 +35,8 @@ const (
 	pointedAt = 0.3
 	// conflict: from here on a missing fact, or a word in another's place, keeps a sentence from being supported.
 	conflict = 0.5
+	// displaced is the lead of another number's surroundings from which on it is the one that belongs there.
+	displaced = 0.3
 )
 
 // Checker tells whether sentences are supported by a set of passages. It is deterministic and calls no model: words are
@@ -124,6 +126,7 @@ type Signals struct {
 	MissingNumbers float64 // numbers not found; one found elsewhere in the passage counts less
 	MissingNames   float64 // names not found; likewise
 	Facts          float64 // how well the words around its numbers and names agree
+	Displaced      float64 // how much better those around a number that it does not have agree
 	Negation       float64 // 1: one negates what the other asserts
 	Opposite       float64 // 1: opposite directions, such as rises and falls
 	Overclaims     float64 // 1: "all" or "always" where the span is weaker
@@ -342,5 +345,5 @@ func (s Signals) penalty() float64 {
 }
 
 func (s Signals) conflicts() bool {
-	return max(s.MissingNumbers, s.MissingNames, s.Negation, s.Opposite, s.Swapped, s.Reversed, s.Units) >= conflict
+	return max(s.MissingNumbers, s.MissingNames, s.Negation, s.Opposite, s.Swapped, s.Reversed, s.Units) >= conflict || s.Displaced >= displaced
 }

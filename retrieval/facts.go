@@ -12,6 +12,8 @@ const (
 	factContext = 3
 	// factReach is the same in the source, wider, because a paraphrase is usually shorter.
 	factReach = 7
+	// besides is what a number of the same sentence must lead by more: it may well be told of in the same words.
+	besides = 0.3
 	// sentenceClauses keeps the clause numbers of a window's sentences apart.
 	sentenceClauses = 1000
 )
@@ -64,7 +66,7 @@ func (c *Checker) signals(cl claim, w window) Signals {
 	}
 	s.Coverage, s.Context = found/cl.weight, near/cl.weight
 	s.Bigrams, s.Order = sequence(cl.content, tokens)
-	s.Facts = factAgreement(cl.content, tokens)
+	s.Facts, s.Displaced = factAgreement(cl.content, tokens, cl.keys)
 	s.Negation = negationMismatch(cl, tokens, keys)
 	s.Opposite = oppositeMismatch(cl.tokens, tokens)
 	s.Overclaims = overclaim(cl.tokens, tokens)
@@ -149,8 +151,10 @@ func commonSubsequence(a, b []token) int {
 }
 
 // factAgreement finds for each number and name of the claim the occurrence in the source whose neighbours agree best. It
-// is what tells "Anna beat Ben" from "Ben beat Anna", and the right number from another one of the same paragraph.
-func factAgreement(claim, source []token) float64 {
+// is what tells "Anna beat Ben" from "Ben beat Anna", and the right number from another one of the same paragraph. displaced is how
+// much better another number or name fits there, which the claim does not have: "in May 2014" where the source says "in
+// May 2013" and tells of 2014 beside.
+func factAgreement(claim, source []token, keys map[string]bool) (facts, displaced float64) {
 	source = contentOf(source)
 	var sum, n float64
 	worst := 1.0
@@ -159,22 +163,34 @@ func factAgreement(claim, source []token) float64 {
 			continue
 		}
 		best, seen := 0.0, false
+		own, others := map[int]float64{}, map[int]float64{} // by sentence
 		for j, u := range source {
-			if u.key == t.key {
+			sentence := u.clause / sentenceClauses
+			switch {
+			case u.key == t.key:
 				seen = true
-				best = max(best, neighbourShare(claim, i, source, j))
+				own[sentence] = max(own[sentence], neighbourShare(claim, i, source, j))
+				best = max(best, own[sentence])
+			case u.number && t.number && !keys[u.key]:
+				others[sentence] = max(others[sentence], neighbourShare(claim, i, source, j))
 			}
 		}
 		if seen {
+			for sentence, other := range others {
+				if _, both := own[sentence]; both {
+					other -= besides
+				}
+				displaced = max(displaced, other-best)
+			}
 			sum += best
 			worst = min(worst, best)
 			n++
 		}
 	}
 	if n == 0 {
-		return 1
+		return 1, 0
 	}
-	return (sum/n + worst) / 2
+	return (sum/n + worst) / 2, displaced
 }
 
 func neighbourShare(claim []token, i int, source []token, j int) float64 {

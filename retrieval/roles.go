@@ -95,6 +95,9 @@ func (c *Checker) compareGaps(cl claim, mine, theirs []token, pairs []pair, keys
 		}
 	}
 	for _, g := range gaps {
+		if t, u := mine[g.mine], theirs[g.theirs]; g.mineEnd-g.mine == 1 && g.theirsEnd-g.theirs == 1 && t.name && u.name && !t.first && keys[t.key] && !cl.keys[u.key] && !c.question[t.key] && !sharedRoot(t.key, u.key) {
+			swapped = max(swapped, siblingSwap) // a name that the window tells something else of
+		}
 		for _, t := range mine[g.mine:g.mineEnd] {
 			for _, u := range theirs[g.theirs:g.theirsEnd] {
 				if !keys[t.key] && !related(t, keys) && !t.number && !u.number && !t.cue && !u.cue && !c.question[t.key] && !cl.keys[u.key] {
