@@ -94,13 +94,20 @@ func (c *Checker) compareGaps(cl claim, mine, theirs []token, pairs []pair, keys
 			gaps = append(gaps, g)
 		}
 	}
+	// u is missing: the source has it more often than the claim, which may have it elsewhere, too.
+	missing := func(u token) bool { return !cl.keys[u.key] || count(mine, u) < count(theirs, u) }
 	for _, g := range gaps {
-		if t, u := mine[g.mine], theirs[g.theirs]; g.mineEnd-g.mine == 1 && g.theirsEnd-g.theirs == 1 && t.name && u.name && !t.first && keys[t.key] && !cl.keys[u.key] && !c.question[t.key] && !sharedRoot(t.key, u.key) {
-			swapped = max(swapped, siblingSwap) // a name that the window tells something else of
+		if t, u := mine[g.mine], theirs[g.theirs]; g.mineEnd-g.mine == 1 && g.theirsEnd-g.theirs == 1 && missing(u) {
+			switch {
+			case t.name && u.name && !t.first && keys[t.key] && !cl.keys[u.key] && !c.question[t.key] && !sharedRoot(t.key, u.key):
+				swapped = max(swapped, siblingSwap) // a name that the window tells something else of
+			case (contraryPrefix(t.lower, u.lower) || opposed(t, u)) && count(mine, t) > count(theirs, t):
+				swapped = 1
+			}
 		}
 		for _, t := range mine[g.mine:g.mineEnd] {
 			for _, u := range theirs[g.theirs:g.theirsEnd] {
-				if !keys[t.key] && !related(t, keys) && !t.number && !u.number && !t.cue && !u.cue && !c.question[t.key] && !cl.keys[u.key] {
+				if !keys[t.key] && !related(t, keys) && !t.number && !u.number && !t.cue && !u.cue && !c.question[t.key] && missing(u) {
 					swapped = max(swapped, c.contrast(t, u))
 				}
 			}
@@ -110,6 +117,16 @@ func (c *Checker) compareGaps(cl claim, mine, theirs []token, pairs []pair, keys
 		exchanged = 1
 	}
 	return swapped, exchanged
+}
+
+// count of a word in a list.
+func count(words []token, t token) (n int) {
+	for _, w := range words {
+		if w.key == t.key {
+			n++
+		}
+	}
+	return n
 }
 
 // sidesOfIs parts a sentence at its only "is".
