@@ -86,3 +86,26 @@ func TestCheckTurnedRound(t *testing.T) {
 		{"The largest lake of the region is Lake Seliger.", false},
 	})
 }
+
+const plantText = `The plant opened in May 2013 with 40 workers. It closed in October 2016 after a long strike. The warm months last from May through September. A large ship and a small boat sank near the coast. Halford Mackinder of Britain wrote the book that Friedrich Ratzel of Germany reviewed. Ratzel met Weber in Leipzig.`
+
+// What the passages tell of something else is no support where it stands, and no obstacle where it belongs.
+func TestCheckInAnothersPlace(t *testing.T) {
+	t.Parallel()
+	checker := retrieval.NewChecker("", []store.Passage{{Text: plantText}})
+	wantSupported(t, checker, []claimCase{
+		{"The plant opened in May 2013.", true},
+		{"The plant opened in May 2016 with 40 workers.", false},
+		{"The plant closed in October 2013 after a long strike.", false},
+		{"The plant opened in May 2013 with 40 workers, and it closed in October 2016 after a long strike.", true},
+		{"The plant, which opened in May 2013 with 40 workers, closed in October 2016.", true},
+		{"The warm months last from May through September.", true},
+		{"The warm months last from September through May.", false},
+		{"A large ship and a small boat sank.", true},
+		{"A small boat and a large ship sank.", true},
+		{"A small ship and a small boat sank.", false},
+		{"Halford Mackinder of Britain wrote the book.", true},
+		{"Halford Weber of Britain wrote the book that Friedrich Ratzel of Germany reviewed.", false},
+		{"Weber met Ratzel in Leipzig.", false},
+	})
+}

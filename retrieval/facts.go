@@ -507,7 +507,7 @@ var (
 
 func hasAny(tokens []token, words map[string]bool) bool {
 	for _, t := range tokens {
-		if words[t.lower] {
+		if words[t.lower] && (t.lower != "may" || !t.name) {
 			return true
 		}
 	}

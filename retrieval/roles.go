@@ -75,12 +75,12 @@ func (c *Checker) compareOrder(cl claim, source []token, keys map[string]bool) (
 		if found := align(cl.round, theirs); len(found) >= len(pairs) {
 			swapped, _ = c.compareGaps(cl, cl.round, theirs, found, keys)
 			if len(found) > len(pairs) { // this is the order that the source has
-				return swapped, reversed(cl.tokens, source)
+				return swapped, max(reversed(cl.tokens, source), turned(cl.tokens, source))
 			}
 		}
 	}
 	other, exchanged := c.compareGaps(cl, cl.words, theirs, pairs, keys)
-	return max(swapped, other), max(exchanged, reversed(cl.tokens, source))
+	return max(swapped, other), max(exchanged, reversed(cl.tokens, source), turned(cl.tokens, source))
 }
 
 // compareGaps looks at what stands between aligned words.
@@ -296,6 +296,41 @@ func reversed(claim, source []token) float64 {
 		}
 	}
 	return 0
+}
+
+// turned is 1 if the claim has two words the other way round about the same small words: "from April through November" where the
+// source has "from November through April".
+func turned(claim, source []token) float64 {
+	have := map[[3]string]bool{}
+	eachJoint(source, func(a, between, b string) { have[[3]string{a, between, b}] = true })
+	found := 0.0
+	eachJoint(claim, func(a, between, b string) {
+		if a != b && have[[3]string{b, between, a}] && !have[[3]string{a, between, b}] {
+			found = 1
+		}
+	})
+	return found
+}
+
+// bothWays are the small words about which two others may change places.
+var bothWays = set("and or is are was were be being been with as like not")
+
+// eachJoint visits neighbouring words of meaning with the small words between them, if these have an order.
+func eachJoint(tokens []token, f func(a, between, b string)) {
+	last := -1
+	for i, t := range tokens {
+		if t.stop {
+			continue
+		}
+		if last >= 0 && i > last+1 && tokens[last].clause == t.clause && !hasAny(tokens[last+1:i], bothWays) {
+			between := make([]string, 0, i-last-1)
+			for _, s := range tokens[last+1 : i] {
+				between = append(between, s.lower)
+			}
+			f(tokens[last].key, strings.Join(between, " "), t.key)
+		}
+		last = i
+	}
 }
 
 func occurrences(tokens []token) map[string][]int {
