@@ -32,7 +32,7 @@ type sender struct {
 	totals *totals
 	failed []loadFailure
 	lines  *json.Encoder
-	told   string // the key of the last line about waiting
+	told   map[string]time.Time // what was waited for, and until when it was last told
 }
 
 // sendAll sends every source with bounded concurrency and waits for the end state of each. One document's failure does
@@ -224,7 +224,7 @@ func (s *sender) waitOne(ctx context.Context, d document) error {
 // tellWaiting says why documents do not get on.
 func (s *sender) tellWaiting(w *waiting) {
 	if w != nil {
-		s.tell(w.For+w.Until.String(), w.String())
+		s.tell(w.For, w.Until, w.String())
 	}
 }
 
@@ -233,19 +233,30 @@ const worthTelling = 2 * time.Second
 
 // tellRepeat says why a document is not taken yet.
 func (s *sender) tellRepeat(err error, wait time.Duration) {
-	if wait >= worthTelling {
-		s.tell(err.Error(), fmt.Sprintf("trying again in %v: %v", wait.Round(time.Second), err))
-	}
-}
-
-// tell writes a line, unless it was the last one, by its key.
-func (s *sender) tell(key, line string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if key == s.told {
+	if wait < worthTelling {
 		return
 	}
-	s.told = key
+	what := "unreachable"
+	if api := (*apiError)(nil); errors.As(err, &api) {
+		what = api.Body.Code
+	}
+	s.tell(what, time.Now().Add(wait), fmt.Sprintf("trying again in %v: %v", wait.Round(time.Second), err))
+}
+
+// tellEvery is how much later a wait for the same thing must end to be told again.
+const tellEvery = time.Minute
+
+// tell writes a line about a wait for something, now and then.
+func (s *sender) tell(what string, until time.Time, line string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if last, known := s.told[what]; known && until.Before(last.Add(tellEvery)) {
+		return
+	}
+	if s.told == nil {
+		s.told = map[string]time.Time{}
+	}
+	s.told[what] = until
 	s.bar.clear()
 	s.p.errorf("%s", line)
 }
