@@ -40,11 +40,13 @@ func expectedBy(question string) expects {
 	return anything
 }
 
-// yearDigits, and the words that tell a time without one.
+// yearDigits, and the words that tell a time without a year.
 const yearDigits = 4
 
-var timeWords = set(strings.Join(monthNames, " ") + ` centuri decad spring summer autumn winter monday tuesday wednesday thursday
-	friday saturday sunday today yesterday tomorrow`)
+var (
+	months    = set(strings.Join(monthNames, " "))
+	timeWords = set("centuri decad spring summer autumn winter monday tuesday wednesday thursday friday saturday sunday today yesterday tomorrow")
+)
 
 // met is how far a sentence holds what a question expects, 0 to 1: a time, a number or a name that the question does not
 // have, or its subject before an "is".
@@ -52,7 +54,7 @@ func (kind expects) met(question claim, sentence []token) float64 {
 	switch kind {
 	case aTime:
 		for _, t := range sentence {
-			if t.number && len(t.lower) == yearDigits && t.lower < "2100" && t.lower >= "1000" || timeWords[t.key] {
+			if t.number && len(t.lower) == yearDigits && t.lower < "2100" && t.lower >= "1000" || timeWords[t.key] || months[t.key] && t.name {
 				return 1
 			}
 		}

@@ -38,3 +38,20 @@ func TestDigestIsBounded(t *testing.T) {
 		t.Errorf("digest of %d passages, %d tokens: %.200v", len(got), n, got)
 	}
 }
+
+// TestQuotesHoldWhatIsAskedFor: of sentences with the same words of the question the one with a time, a number or a name is
+// quoted first, and the one that says what something is.
+func TestQuotesHoldWhatIsAskedFor(t *testing.T) {
+	t.Parallel()
+	for question, c := range map[string]struct{ other, asked string }{
+		"When was the Arden bridge opened?":    {"The Arden bridge may be opened by boats.", "The Arden bridge was opened in May 1931."},
+		"How many lanes has the Arden bridge?": {"The Arden bridge has lanes for everyone.", "The Arden bridge has lanes, six of them."},
+		"Who painted the old Arden bridge?":    {"The old Arden bridge was painted again.", "The old Arden bridge was painted by Mary."},
+		"What is the Arden bridge?":            {"Boats pass below the old Arden bridge.", "The Arden bridge is an old landmark."},
+	} {
+		got := NewChecker(question, []store.Passage{{Text: c.other + " " + c.asked}}).extract([]string{question}, 1)
+		if len(got) != 1 || got[0].Quote != c.asked {
+			t.Errorf("%s %+v, want %q quoted", question, got, c.asked)
+		}
+	}
+}

@@ -242,15 +242,15 @@ func (t *tokenizer) word() {
 	if base, _, found := strings.Cut(lower, "'"); found && stopWords[base] {
 		lower = base // we're, they'll
 	}
-	if string(written) == "May" && (len(t.out) > 0 || t.yearFollows()) { // else it may be the verb
+	if string(written) == "May" && (len(t.out) > 0 || t.numberFollows()) { // else it may be the verb
 		t.add(token{key: "may", lower: lower, name: true})
 		return
 	}
 	t.addWord(lower, inner || unicode.IsUpper(written[0]))
 }
 
-// yearFollows: a number comes next.
-func (t *tokenizer) yearFollows() bool { return t.at(t.i) == ' ' && unicode.IsDigit(t.at(t.i+1)) }
+// numberFollows: a year or a day comes next.
+func (t *tokenizer) numberFollows() bool { return t.at(t.i) == ' ' && unicode.IsDigit(t.at(t.i+1)) }
 
 func (t *tokenizer) addWord(lower string, name bool) {
 	if value, is := numberWords[lower]; is {
