@@ -329,13 +329,19 @@ type waitingReply struct {
 	}
 }
 
-func checkWaiting(t *testing.T, d waitingReply, kind, reason string) {
-	t.Helper()
-	switch {
-	case d.Waiting == nil:
-		t.Errorf("document %+v does not say what it waits for, want %s", d, kind)
-	case d.Waiting.For != kind || !strings.Contains(d.Waiting.Reason, reason) || time.Until(d.Waiting.Until) > time.Hour || time.Since(d.Waiting.Until) > time.Minute:
-		t.Errorf("document waits for %+v, want %s, %q and a time soon", *d.Waiting, kind, reason)
+// wantWaiting looks at a collection's only document until it says what it waits for.
+func (w *world) wantWaiting(collection, kind, reason string) {
+	w.Helper()
+	var list struct{ Documents []waitingReply }
+	for start := time.Now(); len(list.Documents) == 0 || list.Documents[0].Waiting == nil; {
+		if time.Since(start) > 20*time.Second {
+			w.Fatalf("documents %+v do not say that they wait for %s", list.Documents, kind)
+		}
+		w.into(w.get("/v1/documents?collection="+collection), 200, &list)
+	}
+	got := *list.Documents[0].Waiting
+	if got.For != kind || !strings.Contains(got.Reason, reason) || time.Until(got.Until) > time.Hour || time.Since(got.Until) > time.Minute {
+		w.Errorf("document waits for %+v, want %s, %q and a time soon", got, kind, reason)
 	}
 }
 
@@ -347,11 +353,11 @@ func TestDocumentSaysWhatItWaitsFor(t *testing.T) {
 	w.models.Script(workersaitest.Capacity("7"))
 	var put putReply
 	w.into(w.post("/v1/documents", `{"uri":"a.md","text":"Tea is grown in Assam."}`), 202, &put)
+	w.wantWaiting("default", "embed", "Capacity temporarily exceeded")
 	var d waitingReply
-	for d.Waiting == nil {
-		w.into(w.get("/v1/documents/"+put.ID), 200, &d)
+	if w.into(w.get("/v1/documents/"+put.ID), 200, &d); d.Waiting == nil || d.Waiting.For != "embed" {
+		t.Errorf("document %+v alone, want it to say what it waits for", d)
 	}
-	checkWaiting(t, d, "embed", "Capacity temporarily exceeded")
 	d = waitingReply{}
 	w.into(w.get("/v1/documents/"+put.ID+"?wait=60s"), 200, &d)
 	if d.Status != "completed" || d.Waiting != nil {

@@ -249,11 +249,7 @@ func TestDocumentsAndQuestionsShareTheTranslator(t *testing.T) {
 	w.into(w.post("/v1/collections", `{"name":"torres","translate_to":"en"}`), 201, nil)
 	w.models.Script(workersaitest.Capacity("2"))
 	w.into(w.post("/v1/documents", `{"collection":"torres","uri":"torre.md","text":"La torre se inclina porque el suelo es blando."}`), 202, nil)
-	var list struct{ Documents []waitingReply }
-	for len(list.Documents) == 0 || list.Documents[0].Waiting == nil {
-		w.into(w.get("/v1/documents?collection=torres"), 200, &list)
-	}
-	checkWaiting(t, list.Documents[0], "translate", "Capacity temporarily exceeded")
+	w.wantWaiting("torres", "translate", "Capacity temporarily exceeded")
 	w.into(w.post("/v1/answer", `{"question":"¿Por qué se inclina la torre que está en la ciudad?"}`), 200, nil)
 	calls := w.models.CallTimes("@cf/meta/m2m100-1.2b")
 	if len(calls) < 3 {

@@ -32,11 +32,8 @@ func (s *Service) Pauses() []Pause {
 	return out
 }
 
-// Holds tells whether a document that is not done must wait for the pause's end. c is its collection.
+// Holds tells whether a queued or running document of collection c waits for the pause's end, as far as is known before it is read.
 func (p Pause) Holds(d store.Document, c store.Collection) bool {
-	if d.Status != store.StatusQueued && d.Status != store.StatusRunning {
-		return false
-	}
 	switch p.Kind {
 	case store.EmbedBudget:
 		return true

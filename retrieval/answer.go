@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -384,7 +383,7 @@ func (c *Checker) extract(questions []string, n int) (out []Finding) {
 	ranked, least := make([][]pick, len(questions)), make([]float64, len(questions))
 	best := 0.0
 	for i, q := range questions {
-		if ranked[i] = c.quotable(q); len(ranked[i]) > 0 {
+		if ranked[i] = c.picks(q, len(c.passages), false); len(ranked[i]) > 0 {
 			best, least[i] = max(best, ranked[i][0].value), ranked[i][0].value-hardlyWorse
 		}
 	}
@@ -410,18 +409,6 @@ func (c *Checker) extract(questions []string, n int) (out []Finding) {
 
 // hardlyWorse is how much less a further sentence may be worth.
 const hardlyWorse = 1.0 / 3
-
-// quotable ranks the sentences that have words of the question.
-func (c *Checker) quotable(question string) (ranked []pick) {
-	value := c.valuer(question)
-	for i, e := range c.evidence {
-		if v := value(i); v > 0 && len(e.tokens) >= minPickTokens {
-			ranked = append(ranked, pick{i, v})
-		}
-	}
-	slices.SortStableFunc(ranked, func(a, b pick) int { return cmp.Compare(b.value, a.value) })
-	return ranked
-}
 
 func (a *answering) finish() error {
 	d := &a.done

@@ -200,6 +200,7 @@ type claim struct {
 	scopes  []scope
 	words   []token // comparable, as they stand
 	round   []token // comparable, of "A is B" as "B is A"; nil for other sentences
+	joints  []joint
 }
 
 // empty: there is nothing to check.
@@ -209,7 +210,7 @@ func (c *Checker) newClaim(sentence string) claim {
 	cl := claim{tokens: tokenize(sentence)}
 	cl.keys = keysOf(cl.tokens)
 	cl.scopes = negationScopes(cl.tokens)
-	cl.words = comparable(cl.tokens)
+	cl.words, cl.joints = comparable(cl.tokens), jointsOf(cl.tokens)
 	if one, two, ok := sidesOfIs(cl.tokens); ok {
 		cl.round = comparable(slices.Concat(two, one)) // "is" has no meaning of its own
 	}

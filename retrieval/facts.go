@@ -152,8 +152,8 @@ func commonSubsequence(a, b []token) int {
 
 // factAgreement finds for each number and name of the claim the occurrence in the source whose neighbours agree best. It
 // is what tells "Anna beat Ben" from "Ben beat Anna", and the right number from another one of the same paragraph. displaced is how
-// much better another number or name fits there, which the claim does not have: "in May 2014" where the source says "in
-// May 2013" and tells of 2014 beside.
+// much better another number fits there, which the claim does not have: "in May 2014" where the source says "in May 2013" and
+// tells of 2014 beside.
 func factAgreement(claim, source []token, keys map[string]bool) (facts, displaced float64) {
 	source = contentOf(source)
 	var sum, n float64
@@ -162,35 +162,43 @@ func factAgreement(claim, source []token, keys map[string]bool) (facts, displace
 		if !t.number && !t.name {
 			continue
 		}
-		best, seen := 0.0, false
-		own, others := map[int]float64{}, map[int]float64{} // by sentence
+		best, told := 0.0, []int(nil) // the sentences that have it
 		for j, u := range source {
-			sentence := u.clause / sentenceClauses
-			switch {
-			case u.key == t.key:
-				seen = true
-				own[sentence] = max(own[sentence], neighbourShare(claim, i, source, j))
-				best = max(best, own[sentence])
-			case u.number && t.number && !keys[u.key]:
-				others[sentence] = max(others[sentence], neighbourShare(claim, i, source, j))
+			if u.key == t.key {
+				best = max(best, neighbourShare(claim, i, source, j))
+				told = append(told, u.clause/sentenceClauses)
 			}
 		}
-		if seen {
-			for sentence, other := range others {
-				if _, both := own[sentence]; both {
-					other -= besides
-				}
-				displaced = max(displaced, other-best)
-			}
-			sum += best
-			worst = min(worst, best)
-			n++
+		if told == nil {
+			continue
 		}
+		if t.number {
+			displaced = max(displaced, bestOther(claim, i, source, keys, told)-best)
+		}
+		sum += best
+		worst = min(worst, best)
+		n++
 	}
 	if n == 0 {
 		return 1, 0
 	}
 	return (sum/n + worst) / 2, displaced
+}
+
+// bestOther is how well the neighbours of claim[i], a number that these sentences tell, agree with those of a number that
+// the claim does not have.
+func bestOther(claim []token, i int, source []token, keys map[string]bool, told []int) (best float64) {
+	for j, u := range source {
+		if !u.number || keys[u.key] {
+			continue
+		}
+		share := neighbourShare(claim, i, source, j)
+		if slices.Contains(told, u.clause/sentenceClauses) {
+			share -= besides
+		}
+		best = max(best, share)
+	}
+	return best
 }
 
 func neighbourShare(claim []token, i int, source []token, j int) float64 {

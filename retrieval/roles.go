@@ -71,16 +71,17 @@ func align(a, b []token) []pair {
 func (c *Checker) compareOrder(cl claim, source []token, keys map[string]bool) (swapped, reverse float64) {
 	theirs := comparable(source)
 	pairs := align(cl.words, theirs)
+	reverse = max(reversed(cl.tokens, source), turned(cl.joints, source))
 	if cl.round != nil { // "B is A" says the same
 		if found := align(cl.round, theirs); len(found) >= len(pairs) {
 			swapped, _ = c.compareGaps(cl, cl.round, theirs, found, keys)
 			if len(found) > len(pairs) { // this is the order that the source has
-				return swapped, max(reversed(cl.tokens, source), turned(cl.tokens, source))
+				return swapped, reverse
 			}
 		}
 	}
 	other, exchanged := c.compareGaps(cl, cl.words, theirs, pairs, keys)
-	return max(swapped, other), max(exchanged, reversed(cl.tokens, source), turned(cl.tokens, source))
+	return max(swapped, other), max(exchanged, reverse)
 }
 
 // compareGaps looks at what stands between aligned words.
@@ -97,11 +98,11 @@ func (c *Checker) compareGaps(cl claim, mine, theirs []token, pairs []pair, keys
 	// u is missing: the source has it more often than the claim, which may have it elsewhere, too.
 	missing := func(u token) bool { return !cl.keys[u.key] || count(mine, u) < count(theirs, u) }
 	for _, g := range gaps {
-		if t, u := mine[g.mine], theirs[g.theirs]; g.mineEnd-g.mine == 1 && g.theirsEnd-g.theirs == 1 && missing(u) {
+		if t, u := mine[g.mine], theirs[g.theirs]; g.mineEnd-g.mine == 1 && g.theirsEnd-g.theirs == 1 {
 			switch {
 			case t.name && u.name && !t.first && keys[t.key] && !cl.keys[u.key] && !c.question[t.key] && !sharedRoot(t.key, u.key):
 				swapped = max(swapped, siblingSwap) // a name that the window tells something else of
-			case (contraryPrefix(t.lower, u.lower) || opposed(t, u)) && count(mine, t) > count(theirs, t):
+			case c.contrast(t, u) == 1 && missing(u) && count(mine, t) > count(theirs, t):
 				swapped = 1
 			}
 		}
@@ -300,23 +301,27 @@ func reversed(claim, source []token) float64 {
 
 // turned is 1 if the claim has two words the other way round about the same small words: "from April through November" where the
 // source has "from November through April".
-func turned(claim, source []token) float64 {
-	have := map[[3]string]bool{}
-	eachJoint(source, func(a, between, b string) { have[[3]string{a, between, b}] = true })
-	found := 0.0
-	eachJoint(claim, func(a, between, b string) {
-		if a != b && have[[3]string{b, between, a}] && !have[[3]string{a, between, b}] {
-			found = 1
+func turned(claim []joint, source []token) float64 {
+	if len(claim) == 0 {
+		return 0
+	}
+	theirs := jointsOf(source)
+	for _, j := range claim {
+		if j.a != j.b && slices.Contains(theirs, joint{j.b, j.between, j.a}) && !slices.Contains(theirs, j) {
+			return 1
 		}
-	})
-	return found
+	}
+	return 0
 }
+
+// joint is two neighbouring words of meaning and the small words between them.
+type joint struct{ a, between, b string }
 
 // bothWays are the small words about which two others may change places.
 var bothWays = set("and or is are was were be being been with as like not")
 
-// eachJoint visits neighbouring words of meaning with the small words between them, if these have an order.
-func eachJoint(tokens []token, f func(a, between, b string)) {
+// jointsOf a sentence are those whose small words have an order.
+func jointsOf(tokens []token) (out []joint) {
 	last := -1
 	for i, t := range tokens {
 		if t.stop {
@@ -327,10 +332,11 @@ func eachJoint(tokens []token, f func(a, between, b string)) {
 			for _, s := range tokens[last+1 : i] {
 				between = append(between, s.lower)
 			}
-			f(tokens[last].key, strings.Join(between, " "), t.key)
+			out = append(out, joint{tokens[last].key, strings.Join(between, " "), t.key})
 		}
 		last = i
 	}
+	return out
 }
 
 func occurrences(tokens []token) map[string][]int {

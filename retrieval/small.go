@@ -3,7 +3,7 @@ package retrieval
 import (
 	"cmp"
 	"errors"
-	"sort"
+	"slices"
 	"strings"
 
 	"github.com/footnote-rag/footnote/store"
@@ -39,7 +39,7 @@ type pick struct {
 func (c *Checker) digest(question string, budget int) []store.Passage {
 	chosen, order := map[int]bool{}, []int{}
 	passages := map[int]bool{}
-	for _, p := range c.picks(question) {
+	for _, p := range c.picks(question, digestSources, true) {
 		e := c.evidence[p.at]
 		if !passages[e.passage] && len(passages) == digestPassages {
 			continue
@@ -70,22 +70,24 @@ func (c *Checker) digest(question string, budget int) []store.Passage {
 	return out
 }
 
-// picks ranks sentences by how well they answer the question; most of it passes on to the next sentence.
-func (c *Checker) picks(question string) []pick {
+// picks ranks the sentences of the first passages by how well they answer the question. With successors most of a sentence's
+// worth passes on to the next one.
+func (c *Checker) picks(question string, passages int, successors bool) []pick {
 	value := c.valuer(question)
 	var out []pick
 	before := 0.0
-	for i, e := range c.evidence[:c.first[min(digestSources, len(c.passages))]] {
-		if i == c.first[e.passage] {
-			before = 0
-		}
+	for i, e := range c.evidence[:c.first[min(passages, len(c.passages))]] {
 		own := value(i)
-		if v := max(own, before-successor); v > 0 && len(e.tokens) >= minPickTokens {
+		v := own
+		if successors && i > c.first[e.passage] {
+			v = max(v, before-successor)
+		}
+		if v > 0 && len(e.tokens) >= minPickTokens {
 			out = append(out, pick{i, v})
 		}
 		before = own
 	}
-	sort.SliceStable(out, func(i, j int) bool { return out[i].value > out[j].value })
+	slices.SortStableFunc(out, func(a, b pick) int { return cmp.Compare(b.value, a.value) })
 	return out
 }
 

@@ -38,7 +38,7 @@ type sender struct {
 // sendAll sends every source with bounded concurrency and waits for the end state of each. One document's failure does
 // not stop the others; a failure of the server or of the way to it does.
 func (p *program) sendAll(ctx context.Context, c *client, o loadOptions, plan loadPlan, t *totals) ([]loadFailure, error) {
-	s := &sender{p: p, c: c, o: o, totals: t, lines: json.NewEncoder(p.stdout)}
+	s := &sender{p: p, c: c, o: o, totals: t, lines: json.NewEncoder(p.stdout), told: map[string]time.Time{}}
 	s.bar = newProgressBar(p.stderr, "loading", len(plan.send)+len(plan.waiting))
 	defer s.bar.finish()
 
@@ -252,9 +252,6 @@ func (s *sender) tell(what string, until time.Time, line string) {
 	defer s.mu.Unlock()
 	if last, known := s.told[what]; known && until.Before(last.Add(tellEvery)) {
 		return
-	}
-	if s.told == nil {
-		s.told = map[string]time.Time{}
 	}
 	s.told[what] = until
 	s.bar.clear()
